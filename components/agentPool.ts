@@ -1,0 +1,47 @@
+import type * as pulumi from "@pulumi/pulumi";
+
+/** Size and shape of an agent pool: a group of equal nodes. */
+export interface AgentPoolArgs {
+    /** VM size; its architecture decides which images run. Default: {@link defaultVmSize}. */
+    vmSize?: string | undefined;
+    /** Nodes, where the pool is not autoscaled. Default: 2, the least that survives the loss of one. */
+    count?: number | undefined;
+    /** Fewest nodes of an autoscaled pool; set together with `maxCount`. */
+    minCount?: number | undefined;
+    /** Most nodes of an autoscaled pool. */
+    maxCount?: number | undefined;
+    /** Availability zones to spread the nodes over, such as `["1", "2", "3"]`. Default: none. */
+    zones?: string[] | undefined;
+    /** Pods a node may run, 10 to 250. Default: AKS's. */
+    maxPods?: number | undefined;
+    /** `Managed` (default), or `Ephemeral` for VM sizes with a large enough local disk. */
+    osDiskType?: "Managed" | "Ephemeral" | undefined;
+}
+
+/** Four cores, what AKS asks of a system pool ("Use system node pools"). */
+export const defaultVmSize = "Standard_D4s_v5";
+
+/** The properties that an inline pool of a cluster and an agent pool resource have in common. */
+export function agentPoolProfile(args: AgentPoolArgs) {
+    const autoscaled = args.minCount !== undefined && args.maxCount !== undefined;
+    return {
+        vmSize: args.vmSize ?? defaultVmSize,
+        count: autoscaled ? args.minCount : (args.count ?? 2),
+        ...(autoscaled && { enableAutoScaling: true, minCount: args.minCount, maxCount: args.maxCount }),
+        osType: "Linux",
+        osSKU: "AzureLinux",
+        type: "VirtualMachineScaleSets",
+        osDiskType: args.osDiskType ?? "Managed",
+        upgradeSettings: { maxSurge: "33%" },
+        ...(args.zones?.length && { availabilityZones: args.zones }),
+        ...(args.maxPods !== undefined && { maxPods: args.maxPods }),
+    } satisfies Record<string, pulumi.Input<unknown>>;
+}
+
+/**
+ * Processor architecture of a VM size: a `p` among the letters behind the number of cores means Arm
+ * ("Virtual machine sizes overview", naming conventions), as in `Standard_D4ps_v6`.
+ */
+export function architectureOf(vmSize: string): "amd64" | "arm64" {
+    return /^Standard_[A-Z]+\d+(-\d+)?[a-z]*p/.test(vmSize) ? "arm64" : "amd64";
+}

@@ -1,0 +1,84 @@
+import * as pulumi from "@pulumi/pulumi";
+
+/** Seconds to wait before each further try while a new role assignment reaches all of Azure; up to 10 minutes in all. */
+const propagationWaits = [5, 10, 20, ...Array.from({ length: 19 }, () => 30)];
+
+/**
+ * Repeats an operation that AKS refuses with `CustomKubeletIdentityMissingPermissionError`: the control plane's
+ * role on the kubelet identity exists, but is not yet seen everywhere. Azure gives that up to 10 minutes
+ * ("Troubleshoot Azure RBAC"), and azure-native does not repeat a 400 by itself.
+ *
+ * @param name unique name of the hook in the stack.
+ * @param waits seconds before each further try.
+ */
+export function retryWhilePropagating(
+    name: string,
+    waits: readonly number[] = propagationWaits,
+): pulumi.ErrorHook {
+    return new pulumi.ErrorHook(name, async ({ errors }) => {
+        if (!errors[0]?.includes("CustomKubeletIdentityMissingPermissionError"))
+            return explain(errors[0] ?? "");
+        const wait = waits[errors.length - 1];
+        if (wait === undefined) {
+            const minutes = Math.round(waits.reduce((sum, each) => sum + each, 0) / 60);
+            pulumi.log.error(
+                `The control plane's identity still may not use the kubelet identity after ${minutes} minutes. ` +
+                    "Check that its role assignment Managed Identity Operator on the kubelet identity exists, " +
+                    "then run `pulumi up` again: it continues where it stopped.",
+            );
+            return false;
+        }
+        pulumi.log.info(
+            "Azure has not yet taken in that the control plane may use the kubelet identity; " +
+                `try ${errors.length + 1} of ${waits.length + 1} in ${wait} s.`,
+        );
+        await new Promise((resolve) => setTimeout(resolve, wait * 1000));
+        return true;
+    });
+}
+
+/**
+ * Turns Azure's refusal of an operation into what a person can do about it; the operation still fails.
+ *
+ * @param name unique name of the hook in the stack.
+ */
+export function explainRefusal(name: string): pulumi.ErrorHook {
+    return new pulumi.ErrorHook(name, ({ errors }) => explain(errors[0] ?? ""));
+}
+
+function explain(error: string): false {
+    const explanation = explanationOf(error);
+    if (explanation) pulumi.log.error(explanation);
+    return false;
+}
+
+/**
+ * What to do about one of Azure's errors on role assignments, or undefined for any other.
+ *
+ * @param error the provider's message, which quotes Azure's ("Troubleshoot Azure RBAC").
+ */
+export function explanationOf(error: string): string | undefined {
+    if (error.includes("RoleAssignmentExists")) {
+        const id = /existing role assignment is ([\da-f]{32})/i.exec(error)?.[1];
+        return (
+            `This permission was already granted by hand or by another stack${id ? ` (role assignment ${id})` : ""}. ` +
+            "Delete that role assignment, or take it over with `pulumi import`, and run `pulumi up` again."
+        );
+    }
+    const refused = /perform action '([^']+)' over scope '([^']+)'/.exec(error);
+    if (!error.includes("AuthorizationFailed") || !refused) return undefined;
+    const [, action = "", scope = ""] = refused;
+    const who = /client '([^']*)' with object id '([^']*)'/.exec(error);
+    const caller = who ? `${who[1]} (object id ${who[2]})` : "The signed-in caller";
+    if (!action.startsWith("Microsoft.Authorization/roleAssignments/")) {
+        return `${caller} lacks the permission ${action} on ${scope}. An Owner of it can give you a role that has it.`;
+    }
+    const target = scope.replace(/\/providers\/Microsoft\.Authorization\/roleAssignments\/[^/]+$/i, "");
+    return (
+        `${caller} may not assign roles on ${target}: the permission ${action} is missing. ` +
+        "An Owner, User Access Administrator or Role Based Access Control Administrator of that scope can run " +
+        "`pulumi up` for you, or give you the last of these roles there: " +
+        `az role assignment create --role "Role Based Access Control Administrator" --assignee ${who?.[2] ?? "<your object id>"} ` +
+        `--scope ${target}`
+    );
+}

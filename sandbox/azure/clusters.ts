@@ -1,0 +1,268 @@
+import { randomUUID } from "node:crypto";
+import { AzureError, aksError } from "./errors";
+import { newIdentity, resourceGroups, userAssignedIdentities } from "./identities";
+import {
+    type Azure,
+    contains,
+    guid,
+    notFound,
+    type Principal,
+    type Properties,
+    type Resource,
+    type ResourceType,
+    same,
+} from "./model";
+import { allowed } from "./roles";
+
+/** Supported minor versions with their latest patch; the older ones with long-term support only ("Supported Kubernetes versions in AKS"). */
+const versions: Record<string, string> = { 1.34: "1.34.9", 1.35: "1.35.6", 1.36: "1.36.2", 1.37: "1.37.0" };
+const longTermSupportOnly = ["1.30", "1.31", "1.32", "1.33"];
+/** AKS's default is the latest patch of the last but one minor version. */
+const defaultVersion = "1.36.2";
+
+const assign = `${userAssignedIdentities.type}/assign/action`;
+
+/** AKS clusters; the pools named in a cluster are resources of their own, as in ARM. */
+export const managedClusters: ResourceType = {
+    type: "Microsoft.ContainerService/managedClusters",
+    name: /^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$/,
+    seconds: { create: 300, update: 60, delete: 360 },
+    validate(azure, cluster, previous, caller) {
+        const { id, body } = cluster;
+        if (previous) {
+            checkUnchanged(body, previous.body, ["dnsPrefix", "nodeResourceGroup"]);
+            const network = ["networkPlugin", "podCidr", "serviceCidr", "dnsServiceIP"];
+            checkUnchanged(body.networkProfile, previous.body.networkProfile, network, "networkProfile.");
+        } else checkNew(body);
+        for (const profile of body.agentPoolProfiles ?? []) {
+            checkPool(profile, azure.resource(`${id}/agentPools/${profile.name}`));
+        }
+        versionOf(cluster);
+        checkIdentities(azure, cluster, previous, caller);
+    },
+    async apply(azure, cluster, previous) {
+        const { id, name, body, computed } = cluster;
+        const before = computed.identityProfile?.kubeletidentity.clientId;
+        if (!previous) make(azure, cluster);
+        computed.currentKubernetesVersion = versionOf(cluster);
+        const brought = body.identityProfile?.kubeletidentity;
+        if (brought) computed.identityProfile = { kubeletidentity: kubeletIdentity(azure, brought) };
+        for (const { name: pool, ...profile } of previous === cluster ? [] : (body.agentPoolProfiles ?? [])) {
+            const poolId = `${id}/agentPools/${pool}`;
+            // A cluster's PUT adds no pool later on.
+            if (!previous || azure.resource(poolId)) azure.store(kept(poolId, agentPools.type, profile));
+        }
+        const { clientId } = computed.identityProfile?.kubeletidentity ?? body.servicePrincipalProfile;
+        if (previous !== cluster && before === clientId) return;
+        const started = await azure.infrastructure.startCluster({ id, name, kubeletClientId: clientId });
+        azure.kubeconfigs.set(id.toLowerCase(), started.kubeconfig);
+        computed.fqdn = started.fqdn;
+    },
+    view: clusterView,
+    async remove(azure, { id, name, computed }) {
+        await azure.infrastructure.stopCluster({ id, name });
+        azure.kubeconfigs.delete(id.toLowerCase());
+        azure.removePrincipal(computed.principalId);
+        if (azure.resource(computed.nodeGroupId)) await azure.delete(computed.nodeGroupId, azure.owner);
+    },
+};
+
+/** Agent pools of AKS clusters. */
+export const agentPools: ResourceType = {
+    type: "Microsoft.ContainerService/managedClusters/agentPools",
+    name: /^[a-z][a-z0-9]{0,11}$/,
+    seconds: { create: 240, update: 60, delete: 240 },
+    located: false,
+    validate(azure, { id, body }, previous) {
+        if (!azure.resource(clusterIdOf(id))) throw notFound(clusterIdOf(id));
+        checkPool(body, previous);
+    },
+    view: poolView,
+};
+
+function checkNew({
+    dnsPrefix = "",
+    agentPoolProfiles,
+    identity,
+    servicePrincipalProfile,
+}: Properties): void {
+    if (!/^[a-zA-Z\d]([-a-zA-Z\d]{0,52}[a-zA-Z\d])?$/.test(dnsPrefix)) {
+        const message = `The value of parameter dnsPrefix is invalid. Error details: DNS prefix '${dnsPrefix}' is invalid. DNS prefix must contain between 1 and 54 characters. Please see https://aka.ms/aks-naming-rules for more details..`;
+        throw aksError("InvalidParameter", message, "dnsPrefix");
+    }
+    const required = { agentPoolProfiles, servicePrincipalProfile: servicePrincipalProfile ?? identity };
+    const missing = Object.entries(required).find(([, value]) => value === undefined)?.[0];
+    if (missing)
+        throw aksError("InvalidParameter", `Required parameter ${missing} is missing (null).`, missing);
+    if (!agentPoolProfiles.some(({ mode }: Properties) => mode === "System")) {
+        throw aksError("InvalidParameter", "Must define at least one system pool.", "agentPoolProfiles");
+    }
+}
+
+function checkUnchanged(now: Properties = {}, before: Properties = {}, keys: string[], path = ""): void {
+    const changed = keys.find(
+        (key) => now[key] !== undefined && before[key] !== undefined && now[key] !== before[key],
+    );
+    if (!changed) return;
+    const property = path + changed;
+    throw aksError("PropertyChangeNotAllowed", `Changing property '${property}' is not allowed.`, property);
+}
+
+function checkPool(profile: Properties, previous: Resource | undefined): void {
+    checkUnchanged(profile, previous?.body, ["vmSize"], "properties.");
+}
+
+/** The version that a cluster runs after a PUT. */
+function versionOf({
+    name,
+    body,
+    computed: { currentKubernetesVersion: current = defaultVersion },
+}: Resource): string {
+    const wanted: string = body.kubernetesVersion ?? current;
+    const [, minor = ""] = /^(\d+\.\d+)(\.\d+)?$/.exec(wanted) ?? [];
+    if (current === wanted || (wanted === minor && current.startsWith(`${minor}.`))) return current;
+    const longTermSupport = body.sku?.tier === "Premium" && body.supportPlan === "AKSLongTermSupport";
+    const old = longTermSupportOnly.includes(minor);
+    if (versions[minor] || (old && longTermSupport))
+        return wanted === minor ? (versions[minor] ?? `${minor}.0`) : wanted;
+    const state = old ? "only available for Long-Term Support (LTS)" : "not supported in this region";
+    const message = `Managed cluster ${name} is on version ${wanted}${old ? "," : ""} which is ${state}. Please use [az aks get-versions] command to get the supported version list in this region. For more information, see https://aka.ms/supported-version-list`;
+    throw aksError("K8sVersionNotSupported", message);
+}
+
+/** Whether the caller may attach the identities, and the control plane's may use the kubelet's ("Use a pre-created kubelet managed identity"). */
+function checkIdentities(
+    azure: Azure,
+    cluster: Resource,
+    previous: Resource | undefined,
+    caller: Principal,
+): void {
+    const attached = controlPlaneIdentities(cluster.body);
+    const kubelet = cluster.body.identityProfile?.kubeletidentity;
+    const before = controlPlaneIdentities(previous?.body ?? {});
+    before.push(previous?.computed.identityProfile?.kubeletidentity.resourceId ?? "");
+    for (const id of kubelet ? [...attached, kubelet.resourceId ?? ""] : attached) {
+        if (!azure.resource(id)) {
+            const inner = JSON.stringify({
+                error: { code: "BadRequest", message: `Resource '${id}' was not found.` },
+            });
+            const message = `Identity operation for resource '${cluster.id}' failed with error 'Failed to perform resource identity operation. Status: 'BadRequest'. Response: '${inner}'.`;
+            throw new AzureError(400, "FailedIdentityOperation", message);
+        }
+        if (before.some((each) => same(each, id))) continue;
+        if (allowed(azure, caller.objectId, { action: assign, scope: id })) continue;
+        const message = `The client '${caller.name}' with object id '${caller.objectId}' has permission to perform action '${managedClusters.type}/write' on scope '${cluster.id}'; however, it does not have permission to perform action '${assign}' on the linked scope(s) '${id}' or the linked scope(s) are invalid.`;
+        throw new AzureError(403, "LinkedAuthorizationFailed", message);
+    }
+    if (!kubelet) return;
+    if (attached.length === 0) {
+        const message = "Custom kubelet identity is only supported on user assigned MSI cluster.";
+        throw aksError("CustomKubeletIdentityOnlySupportedOnUserAssignedMSICluster", message);
+    }
+    const scope = kubeletIdentity(azure, kubelet).resourceId;
+    const principals = attached.map((id) => azure.resource(id)?.computed.principalId);
+    if (principals.some((principalId) => allowed(azure, principalId, { action: assign, scope }))) return;
+    // What AKS made itself in the node resource group needs no grant.
+    if (contains(previous?.computed.nodeGroupId ?? "none", scope)) return;
+    const message =
+        "The cluster using user-assigned managed identity must be granted 'Managed Identity Operator' role to assign kubelet identity. You can run 'az role assignment create --assignee <control-plane-identity-principal-id> --role 'Managed Identity Operator' --scope <kubelet-identity-resource-id>' to grant the permission. See https://learn.microsoft.com/en-us/azure/aks/use-managed-identity#add-role-assignment";
+    throw aksError("CustomKubeletIdentityMissingPermissionError", message);
+}
+
+/** azure-native takes a list of ids, ARM an object with the ids as keys. */
+function controlPlaneIdentities({ identity }: Properties): string[] {
+    const ids = identity?.userAssignedIdentities ?? [];
+    return Array.isArray(ids) ? [...ids] : Object.keys(ids);
+}
+
+function kubeletIdentity(azure: Azure, { resourceId, ...given }: Properties) {
+    const identity = azure.resource(resourceId);
+    const { clientId, principalId: objectId } = identity?.computed ?? {};
+    if ((given.clientId ?? clientId) === clientId && (given.objectId ?? objectId) === objectId)
+        return { resourceId, clientId, objectId };
+    const message = `The client id and object id of the custom kubelet identity do not belong to '${resourceId}'.`;
+    throw aksError("CustomKubeletIdentityPropertyError", message);
+}
+
+/** Makes what AKS makes of its own: the node resource group and, unless brought, the kubelet's identity. */
+function make(azure: Azure, { id, name, body, computed }: Resource): void {
+    const { location, identity, identityProfile } = body;
+    const [, , subscription, , group] = id.split("/");
+    const nodeResourceGroup = body.nodeResourceGroup ?? `MC_${group}_${name}_${location}`.slice(0, 80);
+    const nodeGroupId = `/subscriptions/${subscription}/resourceGroups/${nodeResourceGroup}`;
+    const resourceUID = randomUUID().replace(/-/g, "").slice(0, 24);
+    Object.assign(computed, { resourceUID, nodeResourceGroup, nodeGroupId });
+    azure.store(kept(nodeGroupId, resourceGroups.type, { location, managedBy: id }));
+    if (identity?.type === "SystemAssigned") Object.assign(computed, newIdentity(azure, name));
+    if (!identity || identityProfile?.kubeletidentity) return;
+    const made = newIdentity(azure, `${name}-agentpool`);
+    const resourceId = `${nodeGroupId}/providers/${userAssignedIdentities.type}/${name}-agentpool`;
+    azure.store({ ...kept(resourceId, userAssignedIdentities.type, { location }), computed: made });
+    const { clientId, principalId: objectId } = made;
+    computed.identityProfile = { kubeletidentity: { resourceId, clientId, objectId } };
+}
+
+function kept(id: string, type: string, body: Properties): Resource {
+    return { id, name: id.split("/").at(-1) ?? "", type, body, computed: {}, provisioningState: "Succeeded" };
+}
+
+function clusterView(azure: Azure, { id, name, body, computed, provisioningState }: Resource): Properties {
+    const { principalId, clientId: _, tenantId, nodeGroupId: __, ...shown } = computed;
+    const {
+        identity,
+        sku,
+        servicePrincipalProfile,
+        oidcIssuerProfile,
+        identityProfile: ___,
+        ...given
+    } = body;
+    const attached = controlPlaneIdentities(body).map((each) => {
+        const ids = azure.resource(each)?.computed;
+        return [each, { clientId: ids?.clientId, principalId: ids?.principalId }];
+    });
+    const own = principalId
+        ? { principalId, tenantId }
+        : { userAssignedIdentities: Object.fromEntries(attached) };
+    const issuerURL = `https://${body.location}.oic.prod-aks.azure.com/${azure.tenantId}/${guid(id)}/`;
+    return {
+        disableLocalAccounts: false,
+        enableRBAC: true,
+        kubernetesVersion: computed.currentKubernetesVersion,
+        supportPlan: "KubernetesOfficial",
+        ...given,
+        ...shown,
+        ...(identity && { identity: { type: identity.type, ...own } }),
+        servicePrincipalProfile: { clientId: servicePrincipalProfile?.clientId ?? "msi" },
+        sku: { name: "Base", tier: "Free", ...sku },
+        oidcIssuerProfile: {
+            enabled: false,
+            ...oidcIssuerProfile,
+            ...(oidcIssuerProfile?.enabled && { issuerURL }),
+        },
+        agentPoolProfiles: azure
+            .resources(agentPools.type, id)
+            .map((pool) => ({ name: pool.name, ...poolView(azure, pool) })),
+        azurePortalFQDN: computed.fqdn,
+        eTag: guid(name, JSON.stringify(body)),
+        maxAgentPools: 100,
+        powerState: { code: "Running" },
+        provisioningState,
+    };
+}
+
+function poolView(azure: Azure, { id, body, provisioningState }: Resource): Properties {
+    const version = azure.resource(clusterIdOf(id))?.computed.currentKubernetesVersion;
+    return {
+        ...{ count: 1, mode: "User", osType: "Linux", osSKU: "Ubuntu", type: "VirtualMachineScaleSets" },
+        orchestratorVersion: version,
+        ...body,
+        currentOrchestratorVersion: version,
+        eTag: guid(id, JSON.stringify(body)),
+        powerState: { code: "Running" },
+        provisioningState,
+    };
+}
+
+function clusterIdOf(poolId: string): string {
+    return poolId.replace(/\/agentPools\/[^/]*$/i, "");
+}

@@ -1,0 +1,485 @@
+import { createHash } from "node:crypto";
+import { agentPools, managedClusters } from "./clusters";
+import { AzureError } from "./errors";
+import { resourceGroups, userAssignedIdentities } from "./identities";
+import type { Infrastructure } from "./infrastructure";
+import { registries } from "./registries";
+import { allowed, onlyRoles, type Request, roleAssignments, roleDefinitions } from "./roles";
+
+/** Properties of a resource as azure-native has them: what ARM nests in `properties` is at the top. */
+// biome-ignore lint/suspicious/noExplicitAny: property bags are of no fixed shape.
+export type Properties = Record<string, any>;
+
+/** A resource as it is kept. */
+export interface Resource {
+    id: string;
+    name: string;
+    /** As in resource ids, e.g. `Microsoft.ContainerRegistry/registries`. */
+    type: string;
+    /** What the last PUT said. */
+    body: Properties;
+    /** What the service decided. */
+    computed: Properties;
+    provisioningState: "Creating" | "Updating" | "Deleting" | "Succeeded";
+}
+
+/** Someone who can hold roles. */
+export interface Principal {
+    /** Object id: what role assignments call principal id. */
+    objectId: string;
+    /** Sign-in name of a user, display name of others. */
+    name: string;
+    type: "User" | "ServicePrincipal" | "Group";
+    /** Application id of a service principal. */
+    clientId?: string;
+}
+
+/** How the model behaves; may change at any time. */
+export interface Settings {
+    /** Object id of the principal that requests come from. Default: an Owner of the subscription. */
+    signedInAs: string;
+    /** Seconds until a new role assignment has an effect; Azure takes 30 to 600. Default: 0. */
+    propagationSeconds: number;
+    /** Factor on Azure's typical durations; 1 is as slow as Azure. Default: 0. */
+    latency: number;
+    /** Registry names that others in the world have taken. Default: none. */
+    namesTaken: string[];
+}
+
+/** All that the model knows, as JSON; holds no secret. */
+export interface State {
+    tenantId: string;
+    /** The first one is the caller's default. */
+    subscriptions: string[];
+    principals: Principal[];
+    settings: Settings;
+    resources: Resource[];
+}
+
+type Operation = "create" | "update" | "delete";
+
+/** One kind of resource. */
+export interface ResourceType {
+    type: string;
+    /** The service's rule on names. */
+    name: RegExp;
+    /** Seconds that Azure typically takes. */
+    seconds: Record<Operation, number>;
+    /** Beginning of its actions. Default: the type. */
+    action?: string;
+    /** Whether it needs a location. Default: true. */
+    located?: boolean;
+    /** Throws what the service refuses; nothing has changed yet. `previous` is undefined for a new resource. */
+    validate?(azure: Azure, resource: Resource, previous: Resource | undefined, caller: Principal): void;
+    /** Does what it takes, and sets what is computed. `previous` is the resource itself where it is only started again. */
+    apply?(
+        azure: Azure,
+        resource: Resource,
+        previous: Resource | undefined,
+        caller: Principal,
+    ): Promise<void> | void;
+    /** What a GET shows beside id, name and type. Default: computed and body. */
+    view?(azure: Azure, resource: Resource): Properties;
+    /** Takes away what stands behind it. */
+    remove?(azure: Azure, resource: Resource): Promise<void> | void;
+}
+
+// A function, because the modules of the types import this one.
+const types = () => [
+    resourceGroups,
+    userAssignedIdentities,
+    roleAssignments,
+    registries,
+    managedClusters,
+    agentPools,
+];
+
+/**
+ * Seconds that Azure typically takes, by resource type: clusters and registries from public logs (3.5 to 15 minutes,
+ * 8 to 60 s), the rest unconfirmed, of the order that users report.
+ */
+export function durations(): Record<string, Record<Operation, number>> {
+    return Object.fromEntries(types().map(({ type, seconds }) => [type, seconds]));
+}
+
+/** What the model needs from outside. */
+export interface AzureOptions {
+    infrastructure: Infrastructure;
+    /** What `toJSON` gave before. Default: a tenant with one subscription and a person for each way of holding roles. */
+    state?: State | undefined;
+    /** Waits so many milliseconds. */
+    sleep?: (milliseconds: number) => Promise<void>;
+    /** Milliseconds since 1970. */
+    now?: () => number;
+    /** Called after each change, to save it. */
+    onChange?: () => void;
+}
+
+/** What a GET answers. */
+export type Shown = Properties & { id: string; name: string; type: string };
+
+/** A model of Azure Resource Manager and of the services that the program uses. Every refusal is an {@link AzureError}. */
+export class Azure {
+    readonly infrastructure: Infrastructure;
+    readonly now: () => number;
+    /** Kubeconfig by cluster id in lower case; secret, so not part of the state. */
+    readonly kubeconfigs = new Map<string, string>();
+    onChange: () => void;
+    private readonly sleep: (milliseconds: number) => Promise<void>;
+    private readonly state: State;
+
+    constructor(options: AzureOptions) {
+        this.infrastructure = options.infrastructure;
+        this.now = options.now ?? Date.now;
+        this.sleep = options.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
+        this.onChange = options.onChange ?? (() => undefined);
+        this.state = structuredClone(options.state ?? newTenant());
+        // Operations ended with the process that ran them; what was being created has to be created again.
+        const lost = this.state.resources.filter((each) => each.provisioningState === "Creating");
+        for (const { id } of lost) this.forget(id);
+        for (const each of this.state.resources) each.provisioningState = "Succeeded";
+    }
+
+    toJSON(): State {
+        return structuredClone(this.state);
+    }
+
+    get settings(): Readonly<Settings> {
+        return this.state.settings;
+    }
+
+    configure(settings: Partial<Settings>): void {
+        Object.assign(this.state.settings, settings);
+        this.onChange();
+    }
+
+    get tenantId(): string {
+        return this.state.tenantId;
+    }
+
+    /** The caller's default subscription. */
+    get subscriptionId(): string {
+        return this.state.subscriptions[0] ?? "";
+    }
+
+    get principals(): readonly Principal[] {
+        return this.state.principals;
+    }
+
+    /** Who requests come from. */
+    get caller(): Principal {
+        return this.principal(this.settings.signedInAs);
+    }
+
+    /** The Owner of the subscription, to act behind a stack's back whoever is signed in. */
+    get owner(): Principal {
+        return this.principal("owner@example.com");
+    }
+
+    /** Makes requests come from this principal. @param who as for {@link principal}. */
+    signIn(who: string): Principal {
+        this.configure({ signedInAs: this.principal(who).objectId });
+        return this.caller;
+    }
+
+    /** A principal by object id, client id or name. @throws Error that lists the names there are. */
+    principal(who: string): Principal {
+        const found = this.find(who);
+        if (found) return found;
+        const names = this.principals.map(({ name }) => name).join(", ");
+        throw new Error(`Nobody in the directory is called ${who}. Use one of ${names}.`);
+    }
+
+    /** A principal by object id, client id or name, or undefined. */
+    find(who: string): Principal | undefined {
+        const named = ({ objectId, clientId = "", name }: Principal) =>
+            [objectId, clientId, name].some((each) => same(each, who));
+        return this.principals.find(named);
+    }
+
+    addPrincipal(principal: Principal): void {
+        this.state.principals.push(principal);
+    }
+
+    removePrincipal(objectId: string): void {
+        this.state.principals = this.principals.filter((each) => each.objectId !== objectId);
+    }
+
+    /** All resources of a type, at or below an id. */
+    resources(type?: string, below = ""): Resource[] {
+        const wanted = (each: Resource) =>
+            (type === undefined || same(each.type, type)) && contains(below, each.id);
+        return this.state.resources.filter(wanted);
+    }
+
+    /** A resource by id, whoever asks. */
+    resource(id: string): Resource | undefined {
+        return this.state.resources.find((each) => same(each.id, id));
+    }
+
+    /** Keeps a resource without asking anybody: for what a service makes by itself. */
+    store(resource: Resource): void {
+        const index = this.state.resources.findIndex((each) => same(each.id, resource.id));
+        if (index < 0) this.state.resources.push(resource);
+        else this.state.resources[index] = resource;
+        this.onChange();
+    }
+
+    get(id: string, caller = this.caller): Shown {
+        this.locate(id, caller, "read");
+        const resource = this.resource(id);
+        if (!resource) throw notFound(id);
+        return this.show(resource);
+    }
+
+    /** What a GET answers for all resources of a type, at or below an id, that the caller may read. */
+    list(type?: string, below = "", caller = this.caller): Shown[] {
+        const may = ({ id }: Resource) =>
+            allowed(this, caller.objectId, { action: `${typeOf(id).type}/read`, scope: id });
+        return this.resources(type, below)
+            .filter(may)
+            .map((each) => this.show(each));
+    }
+
+    /** Creates a resource, or replaces what an earlier PUT said. */
+    async put(id: string, body: Properties, caller = this.caller): Promise<Shown> {
+        const type = this.locate(id, caller, "write", body);
+        const previous = this.resource(id);
+        const resource: Resource = {
+            id: previous?.id ?? id,
+            name: previous?.name ?? nameOf(id),
+            type: type.type,
+            body: structuredClone(body),
+            computed: structuredClone(previous?.computed ?? {}),
+            provisioningState: previous ? "Updating" : "Creating",
+        };
+        if (!type.name.test(nameOf(id))) {
+            const message = `Resource name ${nameOf(id)} is invalid; it must match ${type.name.source}.`;
+            throw new AzureError(400, "InvalidResourceName", message);
+        }
+        if (type.located !== false) checkLocation(resource, previous);
+        type.validate?.(this, resource, previous, caller);
+        this.store(resource);
+        try {
+            const operation = previous ? "update" : "create";
+            await this.during(operation, type, () => type.apply?.(this, resource, previous, caller));
+        } catch (error) {
+            if (previous) this.store(previous);
+            else await Promise.resolve(type.remove?.(this, resource)).finally(() => this.forget(id));
+            throw error;
+        }
+        resource.provisioningState = "Succeeded";
+        this.onChange();
+        return this.show(resource);
+    }
+
+    /** Deletes a resource and what is inside it. Refused with status 404 where there is none. */
+    async delete(id: string, caller = this.caller): Promise<void> {
+        const resource = this.resource(id);
+        this.locate(id, caller, "delete", resource?.body);
+        if (!resource) throw notFound(id);
+        resource.provisioningState = "Deleting";
+        this.onChange();
+        const removals = this.resources(undefined, id).map((each) => {
+            const type = typeOf(each.id);
+            return this.during("delete", type, () => type.remove?.(this, each));
+        });
+        await Promise.all(removals);
+        this.forget(id);
+    }
+
+    /** Kubeconfigs of a cluster as AKS lists them, in base64. */
+    clusterUserCredentials(id: string, caller = this.caller): { name: string; value: string }[] {
+        const action = `${managedClusters.type}/listClusterUserCredential/action`;
+        this.authorize(caller, { action, scope: id });
+        const { disableLocalAccounts, aadProfile } = this.get(id, caller);
+        if (disableLocalAccounts && !aadProfile) {
+            const message =
+                "Getting static credential is not allowed because this cluster is set to disable local accounts. For more details, see https://learn.microsoft.com/en-us/azure/aks/manage-local-accounts-managed-azure-ad";
+            throw new AzureError(400, "BadRequest", message);
+        }
+        const kubeconfig = this.kubeconfigs.get(id.toLowerCase()) ?? "";
+        return [{ name: "clusterUser", value: Buffer.from(kubeconfig).toString("base64") }];
+    }
+
+    /** Whether the principal's roles let it pull from the registry now. */
+    canPull(principalId: string, registryId: string): boolean {
+        return this.canUse(principalId, registryId, "pull/read", "repositories/content/read");
+    }
+
+    /** Whether the principal's roles let it push to the registry now. */
+    canPush(principalId: string, registryId: string): boolean {
+        return this.canUse(principalId, registryId, "push/write", "repositories/content/write");
+    }
+
+    /** Starts again what a restarted machine has stopped: registries and clusters. */
+    async resume(): Promise<void> {
+        const stopped = [registries, managedClusters].flatMap((type) =>
+            this.resources(type.type).map((each) => type.apply?.(this, each, each, this.owner)),
+        );
+        await Promise.all(stopped);
+        this.onChange();
+    }
+
+    private authorize(caller: Principal, request: Request): void {
+        if (allowed(this, caller.objectId, request)) return;
+        const { action, scope } = request;
+        const abac = action.endsWith("/roleAssignments/write") ? "or an ABAC condition not fulfilled " : "";
+        const message = `The client '${caller.name}' with object id '${caller.objectId}' does not have authorization ${abac}to perform action '${action}' over scope '${scope}' or the scope is invalid. If access was recently granted, please refresh your credentials.`;
+        throw new AzureError(403, "AuthorizationFailed", message);
+    }
+
+    /** A registry in ABAC mode heeds data actions only, any other actions only. */
+    private canUse(principalId: string, registryId: string, action: string, dataAction: string): boolean {
+        const data = this.resource(registryId)?.body.roleAssignmentMode === "AbacRepositoryPermissions";
+        const wanted = `${registries.type}/${data ? dataAction : action}`;
+        return allowed(this, principalId, { action: wanted, scope: registryId, data });
+    }
+
+    /** Checks what comes before the service itself: subscription, the caller's roles, resource group. */
+    private locate(
+        id: string,
+        caller: Principal,
+        verb: string,
+        { roleDefinitionId }: Properties = {},
+    ): ResourceType {
+        const type = typeOf(id);
+        const [, subscription = "", group] = place(id);
+        if (!this.state.subscriptions.some((each) => same(each, subscription))) {
+            const message = `The subscription '${subscription}' could not be found.`;
+            throw new AzureError(404, "SubscriptionNotFound", message);
+        }
+        const action = `${type.action ?? type.type}/${verb}`;
+        const scope = type === resourceGroups ? id.replace("/resourceGroups/", "/resourcegroups/") : id;
+        this.authorize(caller, { action, scope, roleDefinitionId });
+        const exists = !group || this.resource(`/subscriptions/${subscription}/resourceGroups/${group}`);
+        if (exists || (type === resourceGroups && verb === "write")) return type;
+        throw new AzureError(404, "ResourceGroupNotFound", `Resource group '${group}' could not be found.`);
+    }
+
+    private show(resource: Resource): Shown {
+        const { id, name, type } = resource;
+        const shown = typeOf(id).view?.(this, resource) ?? { ...resource.computed, ...resource.body };
+        return structuredClone({ ...shown, id, name, type });
+    }
+
+    /** Removes a resource and what is inside it from the state. */
+    private forget(id: string): void {
+        this.state.resources = this.state.resources.filter((each) => !contains(id, each.id));
+        this.onChange();
+    }
+
+    /** Takes as long as the work, and at least as long as Azure would at the current latency. */
+    private async during(
+        operation: Operation,
+        type: ResourceType,
+        work: () => Promise<void> | void,
+    ): Promise<void> {
+        const seconds = type.seconds[operation] * this.settings.latency;
+        await Promise.all([work(), seconds > 0 && this.sleep(seconds * 1000)]);
+    }
+}
+
+/** Whether two names or ids are the same; Azure ignores their case. */
+export function same(one: string, other: string): boolean {
+    return one.toLowerCase() === other.toLowerCase();
+}
+
+/** Whether an id is a scope or lies below it. */
+export function contains(scope: string, id: string): boolean {
+    return `${id}/`.toLowerCase().startsWith(`${scope}/`.replace("//", "/").toLowerCase());
+}
+
+/** A GUID that is always the same for the same words. */
+export function guid(...words: string[]): string {
+    const hash = createHash("sha256").update(words.join("|")).digest("hex");
+    return hash.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*$/, "$1-$2-4$3-a$4-$5");
+}
+
+/** The error for a resource that is not there. */
+export function notFound(id: string): AzureError {
+    const path = (id.split("/providers/").at(-1) ?? "").split("/");
+    const names = path.filter((_, index) => index > 0 && index % 2 === 0).join("/");
+    const message = `The Resource '${typeOf(id).type}/${names}' under resource group '${place(id)[2]}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix`;
+    return new AzureError(404, "ResourceNotFound", message);
+}
+
+/** The type of the resource with this id. */
+export function typeOf(id: string): ResourceType {
+    const [, ...providers] = id.split("/providers/");
+    const parts = providers.at(-1)?.split("/");
+    const type = parts?.filter((_, index) => index === 0 || index % 2 === 1).join("/") ?? resourceGroups.type;
+    const found = types().find((each) => same(each.type, type));
+    if (found) return found;
+    throw new AzureError(404, "InvalidResourceType", `The resource type '${type}' could not be found.`);
+}
+
+/** Subscription and resource group of an id, behind the whole match. */
+function place(id: string): string[] {
+    return [...(/^\/subscriptions\/([^/]*)(?:\/resourceGroups\/([^/]*))?/i.exec(id) ?? [])];
+}
+
+function nameOf(id: string): string {
+    return id.split("/").at(-1) ?? "";
+}
+
+function checkLocation({ id, name, type, body }: Resource, previous: Resource | undefined): void {
+    if (!body.location) {
+        const message = "The location property is required for this definition.";
+        throw new AzureError(400, "LocationRequired", message);
+    }
+    // Azure takes "West Europe" for westeurope.
+    body.location = body.location.replace(/ /g, "").toLowerCase();
+    const before = previous?.body.location ?? body.location;
+    if (before === body.location) return;
+    if (type === resourceGroups.type) {
+        const message = `Invalid resource group location '${body.location}'. The Resource group already exists in location '${before}'.`;
+        throw new AzureError(409, "InvalidResourceGroupLocation", message);
+    }
+    const message = `The resource '${name}' already exists in location '${before}' in resource group '${place(id)[2]}'. A resource with the same name cannot be created in location '${body.location}'. Please select a new resource name.`;
+    throw new AzureError(409, "InvalidResourceLocation", message);
+}
+
+/** A tenant with one subscription and people who hold built-in roles on it. */
+function newTenant(): State {
+    const subscription = guid("subscription");
+    const scope = `/subscriptions/${subscription}`;
+    const people: Record<string, string[]> = {
+        owner: ["Owner"],
+        contributor: ["Contributor"],
+        reader: ["Reader"],
+        "access-administrator": ["Contributor", "User Access Administrator"],
+        "role-administrator": ["Contributor", "Role Based Access Control Administrator"],
+    };
+    const condition = onlyRoles(
+        ...["AcrPull", "Container Registry Repository Reader"],
+        ...["Managed Identity Operator", "Network Contributor"],
+    );
+    const resources = Object.entries(people).flatMap(([who, roles]) =>
+        roles.map((role): Resource => {
+            const name = guid(who, role);
+            const roleId = roleDefinitions.find((each) => each.name === role)?.id;
+            const roleDefinitionId = `${scope}/providers/Microsoft.Authorization/roleDefinitions/${roleId}`;
+            const body = { principalId: guid(who), principalType: "User", roleDefinitionId };
+            return {
+                id: `${scope}/providers/${roleAssignments.type}/${name}`,
+                name,
+                type: roleAssignments.type,
+                body: role.startsWith("Role Based") ? { ...body, condition, conditionVersion: "2.0" } : body,
+                computed: { effectiveAt: 0 },
+                provisioningState: "Succeeded",
+            };
+        }),
+    );
+    return {
+        tenantId: guid("tenant"),
+        subscriptions: [subscription],
+        principals: Object.keys(people).map((who) => ({
+            objectId: guid(who),
+            name: `${who}@example.com`,
+            type: "User",
+        })),
+        settings: { signedInAs: guid("owner"), propagationSeconds: 0, latency: 0, namesTaken: [] },
+        resources,
+    };
+}

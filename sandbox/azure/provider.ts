@@ -1,0 +1,319 @@
+import { createHash, randomBytes } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
+import { hasUnknown, type Provider, type Report, unknown } from "../provider";
+import { AzureError } from "./errors";
+import { type Azure, type Properties, type Shown, typeOf } from "./model";
+
+/** Where the provider gets tokens for the signed-in caller. */
+export interface Tokens {
+    /** A Microsoft Entra access token for the audience, e.g. `https://containerregistry.azure.net`. */
+    forCaller(audience: string): string | Promise<string>;
+}
+
+/** How azure-native treats a resource type. */
+interface Mapping {
+    /** Resource id; the last variable is the name, and a change of any other than the subscription replaces. */
+    path: string;
+    apiVersion: string;
+    /** How a name is made where none is given: the logical name with 8 random digits (default), a GUID, or that name. */
+    autoname?: "guid" | "copy";
+    /** Further inputs whose change needs a new resource; of resources with a location, that as well. */
+    replaceOn?: string[];
+    /** Outputs that are not inputs, beside those that all have. */
+    readOnly: string[];
+}
+
+const group = "/subscriptions/{subscriptionId}/resourceGroups/{resourceGroupName}";
+const cluster = `${group}/providers/Microsoft.ContainerService/managedClusters/{resourceName}`;
+const words = (text: string) => text.split(" ");
+
+/** Versions, names and outputs from the typings of azure-native 3.28, replacements from its sources. */
+const mappings: Record<string, Mapping> = {
+    "azure-native:resources:ResourceGroup": {
+        path: group,
+        apiVersion: "2024-11-01",
+        readOnly: ["properties"],
+    },
+    "azure-native:managedidentity:UserAssignedIdentity": {
+        path: `${group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{resourceName}`,
+        apiVersion: "2023-01-31",
+        readOnly: words("clientId principalId tenantId"),
+    },
+    "azure-native:authorization:RoleAssignment": {
+        path: "{scope}/providers/Microsoft.Authorization/roleAssignments/{roleAssignmentName}",
+        apiVersion: "2022-04-01",
+        autoname: "guid",
+        replaceOn: ["principalId"],
+        readOnly: words("createdBy createdOn updatedBy updatedOn"),
+    },
+    "azure-native:containerregistry:Registry": {
+        path: `${group}/providers/Microsoft.ContainerRegistry/registries/{registryName}`,
+        apiVersion: "2023-01-01-preview",
+        readOnly: words("creationDate dataEndpointHostNames loginServer privateEndpointConnections status"),
+    },
+    "azure-native:containerservice:ManagedCluster": {
+        path: cluster,
+        apiVersion: "2025-09-01",
+        replaceOn: [
+            ...words(
+                "diskEncryptionSetID dnsPrefix fqdnSubdomain linuxProfile nodeResourceGroup windowsProfile",
+            ),
+            ...words(
+                "serviceCidr serviceCidrs dnsServiceIP networkMode networkPlugin networkPluginMode podCidr networkDataplane networkPolicy outboundType",
+            ).map((property) => `networkProfile.${property}`),
+        ],
+        readOnly: words(
+            "azurePortalFQDN currentKubernetesVersion eTag fqdn maxAgentPools powerState privateFQDN resourceUID status",
+        ),
+    },
+    "azure-native:containerservice:AgentPool": {
+        path: `${cluster}/agentPools/{agentPoolName}`,
+        apiVersion: "2025-09-01",
+        autoname: "copy",
+        replaceOn: words("vmSize gpuInstanceProfile networkProfile.nodePublicIPTags"),
+        readOnly: words("currentOrchestratorVersion eTag nodeImageVersion status"),
+    },
+};
+
+const alwaysReadOnly = ["name", "type", "provisioningState", "systemData", "azureApiVersion"];
+/** azure-native's mark of an automatic name, which lets a replacement come before the deletion. */
+const createBeforeDelete = "__createBeforeDelete";
+/** The Azure CLI's application, through which a person who ran `az login` calls. */
+const azureCli = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
+
+/** Stands in for azure-native 3.28.0: its names, defaults, replacements and messages, over a model of Azure. */
+export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Report) => Provider {
+    return () => {
+        let config: Properties = {};
+        const idOf = ({ path }: Mapping, inputs: Properties) => {
+            const values = { subscriptionId: config.subscriptionId ?? azure.subscriptionId, ...inputs };
+            return path.replace(/\{(\w+)\}/g, (_, key) => values[key as keyof typeof values]);
+        };
+        /** From a resource's own inputs, else the configuration, else the resource group. */
+        const defaultLocation = (olds: Properties, news: Properties): string | undefined => {
+            const known = olds.location ?? config.location;
+            if (known || !news.resourceGroupName) return known;
+            if (hasUnknown(news.resourceGroupName)) return unknown;
+            return azure.resource(idOf({ path: group } as Mapping, news))?.body.location;
+        };
+        return {
+            version: "3.28.0",
+            configure(given) {
+                config = given;
+            },
+            check({ type, name }, olds, news, seed) {
+                const mapping = mappingOf(type);
+                const { parents, nameKey } = variables(mapping);
+                const inputs: Properties = { ...news, azureApiVersion: mapping.apiVersion };
+                if (inputs[nameKey] === undefined) {
+                    inputs[nameKey] = olds[nameKey] ?? automaticName(mapping.autoname, name, seed);
+                    const random = mapping.autoname !== "copy" && !olds[nameKey];
+                    if (random || olds[createBeforeDelete]) inputs[createBeforeDelete] = true;
+                }
+                const { located = true, name: rule } = typeOf(mapping.path);
+                const location = located ? (news.location ?? defaultLocation(olds, news)) : undefined;
+                if (location !== undefined) inputs.location = location;
+                const missing = [...parents, ...(located ? ["location"] : [])].filter(
+                    (key) => inputs[key] === undefined,
+                );
+                const reasons = missing.map((key) => `missing required property '${key}'${hints[key] ?? ""}`);
+                if (!hasUnknown(inputs[nameKey]) && !rule.test(inputs[nameKey]))
+                    reasons.push(`'${nameKey}' does not match expression '${rule.source}'`);
+                return { inputs, failures: reasons.map((reason) => ({ property: "", reason })) };
+            },
+            diff({ type }, _id, { inputs }, news) {
+                const mapping = mappingOf(type);
+                const { parents, nameKey } = variables(mapping);
+                const forcing = [...parents, nameKey, "location", ...(mapping.replaceOn ?? [])];
+                const changed = differences(inputs, news);
+                const replaces = changed.filter((path) =>
+                    forcing.some((each) => `${path}.`.replace(/\[/g, ".").startsWith(`${each}.`)),
+                );
+                const deleteBeforeReplace = replaces.length > 0 && !inputs[createBeforeDelete];
+                return { changed, replaces, deleteBeforeReplace };
+            },
+            async create({ type }, inputs, preview) {
+                const mapping = mappingOf(type);
+                if (preview) return { id: "", outputs: previewOf(mapping, inputs) };
+                const id = idOf(mapping, inputs);
+                if (exists(azure, id)) throw new Error(`cannot create already existing resource '${id}'`);
+                const created = await ask(() => azure.put(id, bodyOf(mapping, inputs)));
+                return { id: created.id, outputs: outputsOf(mapping, created) };
+            },
+            async read({ type }, id, state) {
+                const mapping = mappingOf(type);
+                const shown = await ask(() => azure.get(id)).catch(unlessGone);
+                if (!shown) return undefined;
+                const outputs = outputsOf(mapping, shown);
+                const writable = without(outputs, [...alwaysReadOnly, ...mapping.readOnly]);
+                const importing = Object.keys(state.inputs).length === 0;
+                const inputs = importing
+                    ? { ...pathInputs(mapping, id), ...writable, azureApiVersion: mapping.apiVersion }
+                    : drifted(
+                          state.inputs,
+                          without(state.outputs, [...alwaysReadOnly, ...mapping.readOnly]),
+                          writable,
+                      );
+                return { id, inputs, outputs };
+            },
+            async update({ type }, id, olds, news, preview) {
+                const mapping = mappingOf(type);
+                const { name, location } = olds.outputs;
+                if (preview) return { ...previewOf(mapping, news), name, ...(location && { location }) };
+                return outputsOf(mapping, await ask(() => azure.put(id, bodyOf(mapping, news))));
+            },
+            async delete(_resource, id) {
+                await ask(() => azure.delete(id)).catch(unlessGone);
+            },
+            async invoke(token, args) {
+                if (token === "azure-native:authorization:getClientConfig") {
+                    const { objectId, clientId = azureCli } = azure.caller;
+                    const { subscriptionId = azure.subscriptionId } = config;
+                    return { clientId, objectId, subscriptionId, tenantId: azure.tenantId };
+                }
+                if (token === "azure-native:authorization:getClientToken")
+                    return {
+                        token: await tokens.forCaller(args.endpoint || "https://management.azure.com/"),
+                    };
+                if (token === "azure-native:containerservice:listManagedClusterUserCredentials") {
+                    const id = idOf({ path: cluster } as Mapping, args);
+                    return {
+                        kubeconfigs: await ask(
+                            () => azure.clusterUserCredentials(id),
+                            `request failed ${id}: `,
+                        ),
+                    };
+                }
+                const mapping = mappings[token.replace(/:get(\w+)$/, ":$1")];
+                if (!mapping || !/:get\w+$/.test(token)) throw new Error(`Invoke type ${token} not found`);
+                const id = idOf(mapping, args);
+                const shown = await ask(() => azure.get(id), `request failed ${id}: `);
+                return { ...outputsOf(mapping, shown), id: shown.id };
+            },
+        };
+    };
+}
+
+const hints: Record<string, string> = {
+    location:
+        ". Either set it explicitly or configure it with 'pulumi config set azure-native:location <value>'.",
+};
+
+function mappingOf(type: string): Mapping {
+    const mapping = mappings[type];
+    if (!mapping) throw new Error(`Resource type ${type} not found`);
+    return mapping;
+}
+
+/** The inputs that are part of an id: those above it and its own name. */
+function variables({ path }: Mapping): { parents: string[]; nameKey: string } {
+    const keys = [...path.matchAll(/\{(\w+)\}/g)]
+        .map(([, key = ""]) => key)
+        .filter((key) => key !== "subscriptionId");
+    return { parents: keys.slice(0, -1), nameKey: keys.at(-1) ?? "" };
+}
+
+function bodyOf(mapping: Mapping, inputs: Properties): Properties {
+    const { parents, nameKey } = variables(mapping);
+    return without(inputs, [...parents, nameKey, "azureApiVersion", createBeforeDelete]);
+}
+
+function outputsOf({ apiVersion }: Mapping, { id: _, ...shown }: Shown): Properties {
+    return { ...shown, azureApiVersion: apiVersion };
+}
+
+/** What is known before an update: the inputs. */
+function previewOf(mapping: Mapping, inputs: Properties): Properties {
+    const computed = [...alwaysReadOnly, ...mapping.readOnly].map((key) => [key, unknown]);
+    const known = { ...bodyOf(mapping, inputs), azureApiVersion: mapping.apiVersion };
+    return { ...Object.fromEntries(computed), ...known };
+}
+
+/** The inputs that an id holds, for an import. */
+function pathInputs(mapping: Mapping, id: string): Properties {
+    const pattern = mapping.path.replace(
+        /\{(\w+)\}/g,
+        (_, key) => `(?<${key}>${key === "scope" ? ".+" : "[^/]+"})`,
+    );
+    return without(new RegExp(`^${pattern}$`, "i").exec(id)?.groups ?? {}, ["subscriptionId"]);
+}
+
+/** Asks Azure; an error is printed as azure-native does: of an answer without `error` around it, the whole text. */
+async function ask<T>(request: () => T | Promise<T>, context = ""): Promise<T> {
+    try {
+        return await request();
+    } catch (error) {
+        if (!(error instanceof AzureError)) throw error;
+        const { status, code, message, body } = error;
+        const said = body.startsWith('{"error"') ? message : body;
+        throw new Error(`${context}Status=${status} Code="${code}" Message="${said}"`, { cause: error });
+    }
+}
+
+function unlessGone(error: Error): undefined {
+    if (!(error.cause instanceof AzureError && error.cause.status === 404)) throw error;
+}
+
+function exists(azure: Azure, id: string): boolean {
+    try {
+        return azure.get(id) !== undefined;
+    } catch (error) {
+        if (!(error instanceof AzureError)) throw error;
+        if (error.status === 404) return false;
+        throw new Error(
+            `cannot check existence of resource '${id}': status code ${error.status}, ${error.body}`,
+        );
+    }
+}
+
+function automaticName(kind: Mapping["autoname"], name: string, seed: Uint8Array): string {
+    if (kind === "copy") return name;
+    const random = createHash("sha256").update(seed.length > 0 ? seed : randomBytes(16));
+    const digits = random.update(name).digest("hex");
+    if (kind !== "guid") return name + digits.slice(0, 8);
+    return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, "$1-$2-$3-$4-$5");
+}
+
+/** The paths at which two sets of inputs differ, in the engine's syntax. */
+function differences(olds: unknown, news: unknown, path = ""): string[] {
+    if (isDeepStrictEqual(olds, news)) return [];
+    if (isList(olds) && isList(news)) {
+        const indexes = Array.from({ length: Math.max(olds.length, news.length) }, (_, index) => index);
+        return indexes.flatMap((index) => differences(olds[index], news[index], `${path}[${index}]`));
+    }
+    // Azure writes "West Europe" and westeurope for the same place.
+    const place = (value: unknown) => String(value).replace(/ /g, "").toLowerCase();
+    if (!isObject(olds) || !isObject(news))
+        return path === "location" && place(olds) === place(news) ? [] : [path];
+    return [...new Set([...Object.keys(olds), ...Object.keys(news)])].flatMap((key) => {
+        const step = /^[A-Za-z_]\w*$/.test(key) ? `${path && "."}${key}` : `[${JSON.stringify(key)}]`;
+        return differences(olds[key], news[key], path + step);
+    });
+}
+
+/** Inputs with what has changed in Azure between two looks at it; what the service filled in both times stays out. */
+function drifted<T>(inputs: T, before: unknown, now: unknown): T {
+    if (isList(inputs) && isList(before) && isList(now)) {
+        const known = Math.min(inputs.length, before.length);
+        return now.map((each, index) =>
+            index < known ? drifted(inputs[index], before[index], each) : each,
+        ) as T;
+    }
+    if (!isObject(inputs) || !isObject(before) || !isObject(now)) return now as T;
+    const kept = Object.entries(inputs).filter(([key]) => !(key in before) || key in now);
+    const changed = Object.keys(now).filter((key) => !isDeepStrictEqual(before[key], now[key]));
+    const updated = changed.map((key) => [key, drifted(inputs[key], before[key], now[key])]);
+    return Object.fromEntries([...kept, ...updated]) as T;
+}
+
+function without(properties: Properties, keys: string[]): Properties {
+    return Object.fromEntries(Object.entries(properties).filter(([key]) => !keys.includes(key)));
+}
+
+function isObject(value: unknown): value is Properties {
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isList(value: unknown): value is unknown[] {
+    return Array.isArray(value);
+}

@@ -1,0 +1,213 @@
+import { AzureError } from "./errors";
+import {
+    type Azure,
+    contains,
+    notFound,
+    type Properties,
+    type Resource,
+    type ResourceType,
+    same,
+} from "./model";
+
+const [registry, identity] = [
+    "Microsoft.ContainerRegistry/registries",
+    "Microsoft.ManagedIdentity/userAssignedIdentities",
+];
+const content = (verb: string) => `${registry}/repositories/content/${verb}`;
+const assignments = "Microsoft.Authorization/roleAssignments";
+
+/** A built-in role ("Azure built-in roles"), with the actions that matter here. */
+interface RoleDefinition {
+    /** GUID of the role, the same in every subscription. */
+    id: string;
+    name: string;
+    actions: string[];
+    notActions?: string[];
+    dataActions?: string[];
+}
+
+/** The roles that the model knows. */
+export const roleDefinitions: RoleDefinition[] = [
+    { id: "8e3af657-a8ff-443c-a75c-2fe8c4bcb635", name: "Owner", actions: ["*"] },
+    {
+        id: "b24988ac-6180-42a0-ab88-20f7382dd24c",
+        name: "Contributor",
+        actions: ["*"],
+        notActions: ["Microsoft.Authorization/*/delete", "Microsoft.Authorization/*/write"],
+    },
+    { id: "acdd72a7-3385-48ef-bd42-f606fba81ae7", name: "Reader", actions: ["*/read"] },
+    {
+        id: "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9",
+        name: "User Access Administrator",
+        actions: ["*/read", "Microsoft.Authorization/*"],
+    },
+    {
+        id: "f58310d9-a9f6-439a-9e8d-f62e7b41a168",
+        name: "Role Based Access Control Administrator",
+        actions: ["*/read", `${assignments}/*`],
+    },
+    {
+        id: "f1a07417-d97a-45cb-824c-7a7467783830",
+        name: "Managed Identity Operator",
+        actions: [`${identity}/read`, `${identity}/assign/action`],
+    },
+    {
+        id: "4d97b98b-1d4f-4787-a291-c67834d212e7",
+        name: "Network Contributor",
+        actions: ["Microsoft.Network/*"],
+    },
+    {
+        id: "7f951dda-4ed3-4680-a7ca-43fe172d538d",
+        name: "AcrPull",
+        actions: [`${registry}/pull/read`],
+    },
+    {
+        id: "8311e382-0749-4cb8-b61a-304f252e45ec",
+        name: "AcrPush",
+        actions: [`${registry}/pull/read`, `${registry}/push/write`],
+    },
+    {
+        id: "b93aa761-3e63-49ed-ac28-beffa264f7ac",
+        name: "Container Registry Repository Reader",
+        actions: [],
+        dataActions: [content("read")],
+    },
+    {
+        id: "2a1e307c-b015-4ebd-883e-5b7698a07328",
+        name: "Container Registry Repository Writer",
+        actions: [],
+        dataActions: [content("read"), content("write")],
+    },
+];
+
+/** Something that somebody wants to do. */
+export interface Request {
+    /** e.g. `Microsoft.ContainerRegistry/registries/write`. */
+    action: string;
+    /** Resource id that it is done to. */
+    scope: string;
+    /** The role to assign or take away, for conditions on that. */
+    roleDefinitionId?: string | undefined;
+    /** Whether it is a data action. Default: false. */
+    data?: boolean;
+}
+
+/** Whether one of the principal's role assignments that have an effect by now lets it do this. */
+export function allowed(azure: Azure, principalId: string, request: Request): boolean {
+    const { action, scope, data } = request;
+    return azure.resources(assignments).some(({ id, body, computed }) => {
+        const role = roleDefinitions.find((each) => each.id === guidOf(body.roleDefinitionId));
+        return (
+            same(body.principalId, principalId) &&
+            contains(scopeOf(id), scope) &&
+            computed.effectiveAt <= azure.now() &&
+            includes(data ? role?.dataActions : role?.actions, action) &&
+            !(!data && includes(role?.notActions, action)) &&
+            fulfils(request, body.condition)
+        );
+    });
+}
+
+/** Role assignments, at any scope ("Troubleshoot Azure RBAC" has their errors). */
+export const roleAssignments: ResourceType = {
+    type: assignments,
+    name: /^/,
+    located: false,
+    seconds: { create: 2, update: 2, delete: 2 },
+    validate(azure, { id, name, body }, previous) {
+        if (!isGuid(name)) {
+            const message = `The role assignment ID '${name}' is not valid. The role assignment ID must be a GUID.`;
+            throw new AzureError(400, "InvalidRoleAssignmentId", message);
+        }
+        const scope = scopeOf(id);
+        if (scope.includes("/providers/") && !azure.resource(scope)) throw notFound(scope);
+        const role = guidOf(body.roleDefinitionId);
+        if (!roleDefinitions.some((each) => each.id === role)) {
+            const message = `The specified role definition with ID '${role.replace(/-/g, "")}' does not exist.`;
+            throw new AzureError(404, "RoleDefinitionDoesNotExist", message);
+        }
+        checkPrincipal(azure, body);
+        const named = previous ?? azure.resources(assignments).find((each) => same(each.name, name));
+        if (named && !(same(named.id, id) && sameGrant(named, body))) {
+            const message =
+                "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.";
+            throw new AzureError(400, "RoleAssignmentUpdateNotPermitted", message);
+        }
+        const sameScope = azure.resources(assignments).filter((each) => same(scopeOf(each.id), scope));
+        const twin = named ? undefined : sameScope.find((each) => sameGrant(each, body))?.name;
+        if (twin) {
+            const which = `The ID of the existing role assignment is ${twin.replace(/-/g, "")}.`;
+            throw new AzureError(409, "RoleAssignmentExists", `The role assignment already exists. ${which}`);
+        }
+    },
+    apply(azure, { body, computed }, _previous, { objectId }) {
+        const now = azure.now();
+        const [updatedOn, updatedBy] = [new Date(now).toISOString(), objectId];
+        computed.effectiveAt ??= now + azure.settings.propagationSeconds * 1000;
+        const principalType = azure.find(body.principalId)?.type ?? body.principalType;
+        const created = { principalType, createdOn: updatedOn, createdBy: updatedBy };
+        Object.assign(computed, { ...created, ...computed, updatedOn, updatedBy });
+    },
+    view: (_azure, { id, body, computed: { effectiveAt, ...computed } }) => ({
+        scope: scopeOf(id),
+        ...computed,
+        ...body,
+    }),
+};
+
+function checkPrincipal(azure: Azure, { principalId, principalType }: Properties): void {
+    if (!isGuid(principalId)) {
+        const message = `The Principal ID '${principalId}' is not valid. Principal ID must be a GUID.`;
+        throw new AzureError(400, "InvalidPrincipalId", message);
+    }
+    const principal = azure.principals.find(({ objectId }) => same(objectId, principalId));
+    if (!principal && principalType !== "ServicePrincipal") {
+        const message = `Principal ${principalId.replace(/-/g, "")} does not exist in the directory ${azure.tenantId}. Check that you have the correct principal ID. If you are creating this principal and then immediately assigning a role, this error might be related to a replication delay. In this case, set the role assignment principalType property to a value, such as ServicePrincipal, User, or Group.  See https://aka.ms/docs-principaltype`;
+        throw new AzureError(400, "PrincipalNotFound", message);
+    }
+    if (principal && principalType !== undefined && principal.type !== principalType) {
+        // The misspelling is Azure's.
+        const message = `The PrincipalId '${principalId}' has type '${principal.type}' , which is different from specified PrinciaplType '${principalType}'.`;
+        throw new AzureError(400, "UnmatchedPrincipalType", message);
+    }
+}
+
+/** Whether an assignment gives the same role to the same principal. */
+function sameGrant({ body }: Resource, other: Properties): boolean {
+    return (
+        same(body.principalId, other.principalId) &&
+        guidOf(body.roleDefinitionId) === guidOf(other.roleDefinitionId)
+    );
+}
+
+/** A condition that lets the holder of a role assign and take away only these roles ("Delegate Azure role assignment management to others with conditions"). */
+export function onlyRoles(...names: string[]): string {
+    const ids = roleDefinitions.filter(({ name }) => names.includes(name)).map(({ id }) => id);
+    const clause = (verb: string, source: string) =>
+        `((!(ActionMatches{'${assignments}/${verb}'})) OR (@${source}[${assignments}:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {${ids.join(", ")}}))`;
+    return `${clause("write", "Request")} AND ${clause("delete", "Resource")}`;
+}
+
+/** Whether a condition's clause for the action, if there is one, names the role. */
+function fulfils({ action, roleDefinitionId }: Request, condition = ""): boolean {
+    const clause = condition.split("ActionMatches").find((each) => each.startsWith(`{'${action}'}`));
+    const roles = /GuidEquals\s*\{([^}]*)\}/.exec(clause ?? "")?.[1];
+    return roles === undefined || roles.includes(guidOf(roleDefinitionId));
+}
+
+/** Whether one of the patterns, in which * stands for anything, matches the action. */
+function includes(patterns: string[] = [], action: string): boolean {
+    return patterns.some((pattern) => new RegExp(`^${pattern.replace(/\*/g, ".*")}$`, "i").test(action));
+}
+
+function scopeOf(assignmentId: string): string {
+    return assignmentId.replace(/\/providers\/Microsoft\.Authorization\/roleAssignments\/[^/]*$/i, "");
+}
+
+function guidOf(roleDefinitionId: unknown): string {
+    return String(roleDefinitionId).split("/").at(-1)?.toLowerCase() ?? "";
+}
+
+function isGuid(value: unknown): boolean {
+    return typeof value === "string" && /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(value);
+}

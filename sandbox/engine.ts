@@ -1,0 +1,157 @@
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import {
+    copyFileSync,
+    existsSync,
+    linkSync,
+    lstatSync,
+    mkdirSync,
+    readdirSync,
+    readFileSync,
+    rmSync,
+    symlinkSync,
+    writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { writePrivate } from "./certificates";
+import { checkout, paths } from "./home";
+import type { Tools } from "./tools";
+
+/** The stack that `npm start` brings up. */
+export const defaultStack = "dev";
+
+/** Where an outside program's environment must not reach into the sandbox's: the user's logins and settings of these tools. */
+const foreign = /^(PULUMI_|ARM_|AZURE_|KUBECONFIG$|DOCKER_|NODE_OPTIONS$)/;
+
+/**
+ * Lays out what `pulumi` needs to run the program in the sandbox: the engine with its language host, the provider
+ * plugins, and a project directory that mirrors the checkout by links, so that what `pulumi` writes into the stack's
+ * file (`encryptionsalt`, `config set`) leaves the checkout as it is.
+ *
+ * @param port where the services process takes the calls of the provider stand-ins.
+ */
+export function layOutEngine(tools: Tools, port: number): void {
+    const engine = join(paths.bin, "pulumi");
+    rmSync(engine, { force: true });
+    if (tools.pulumi.source === "compiled") {
+        // The engine looks for the language host beside its own file, so that must be here, not behind a link.
+        linkOrCopy(tools.pulumi.path, engine);
+        script(
+            join(paths.bin, "pulumi-language-nodejs"),
+            `exec node '${join(__dirname, "language-host.cjs")}' "$@"`,
+        );
+    } else {
+        symlinkSync(tools.pulumi.path, engine);
+        rmSync(join(paths.bin, "pulumi-language-nodejs"), { force: true });
+    }
+    rmSync(join(paths.pulumi, "plugins"), { recursive: true, force: true });
+    const plugins = { "azure-native": undefined, ...tools.plugins };
+    for (const [name, vendors] of Object.entries(plugins)) {
+        const { version } = require(`@pulumi/${name}/package.json`) as { version: string };
+        const directory = join(paths.pulumi, "plugins", `resource-${name}-v${version}`);
+        if (vendors) symlinkOver(vendors, directory);
+        else script(join(directory, `pulumi-resource-${name}`), standIn(name, port));
+    }
+    if (!existsSync(paths.passphrase)) writePrivate(paths.passphrase, randomBytes(24).toString("base64url"));
+    mirrorProject();
+}
+
+/**
+ * A plugin that is one connection to the services process, which serves a provider instance for as long as it lasts and
+ * says at which port. So an instance ends with its script, as a plugin of its own would, and costs no start of Node.
+ */
+function standIn(name: string, port: number): string {
+    return [
+        `exec 3<>/dev/tcp/127.0.0.1/${port}`,
+        `printf '%s\\t%s\\t%s\\n' '${name}' "\${1-}" "$PWD" >&3`,
+        "read -r port <&3",
+        'echo "$port"',
+        "exec cat <&3",
+    ].join("\n");
+}
+
+function mirrorProject(): void {
+    for (const name of readdirSync(checkout)) {
+        if (name === ".sandbox" || name === "node_modules" || name.startsWith(".git")) continue;
+        if (!/^Pulumi\..+\.yaml$/.test(name)) symlinkOver(join(checkout, name), join(paths.project, name));
+        else copyWhenChanged(join(checkout, name), join(paths.project, name));
+    }
+}
+
+/** Copies a stack's settings anew when the checkout's have changed; until then the sandbox's own additions stay. */
+function copyWhenChanged(source: string, target: string): void {
+    const content = readFileSync(source, "utf8");
+    const origin = join(dirname(target), `.${source.split("/").at(-1)}.origin`);
+    if (existsSync(target) && existsSync(origin) && readFileSync(origin, "utf8") === content) return;
+    const salt = existsSync(target)
+        ? /^encryptionsalt: .*$/m.exec(readFileSync(target, "utf8"))?.[0]
+        : undefined;
+    writeFileSync(target, salt ? `${salt}\n${content}` : content);
+    writeFileSync(origin, content);
+}
+
+function symlinkOver(source: string, target: string): void {
+    if (lstatSync(target, { throwIfNoEntry: false })) rmSync(target, { recursive: true });
+    mkdirSync(dirname(target), { recursive: true });
+    symlinkSync(source, target);
+}
+
+function linkOrCopy(source: string, target: string): void {
+    try {
+        linkSync(source, target);
+    } catch {
+        // Another file system has no hard links to this one.
+        copyFileSync(source, target);
+    }
+}
+
+function script(file: string, body: string): void {
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, `#!/bin/bash\n${body}\n`, { mode: 0o755 });
+}
+
+/** The environment in which `pulumi` works on the sandbox and on nothing of the user's. */
+export function engineEnvironment(authority: string, dockerHost: string | undefined): NodeJS.ProcessEnv {
+    const own = Object.entries(process.env).filter(([name]) => !foreign.test(name));
+    return {
+        ...Object.fromEntries(own),
+        PATH: `${paths.bin}:${dirname(process.execPath)}:${process.env.PATH}`,
+        PULUMI_HOME: paths.pulumi,
+        PULUMI_BACKEND_URL: `file://${paths.state}`,
+        PULUMI_CONFIG_PASSPHRASE_FILE: paths.passphrase,
+        PULUMI_SKIP_UPDATE_CHECK: "true",
+        PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
+        NODE_EXTRA_CA_CERTS: authority,
+        ...(dockerHost && { DOCKER_HOST: dockerHost }),
+    };
+}
+
+/** Runs `pulumi` in the sandbox on the user's terminal; resolves to its exit code. */
+export function pulumi(
+    args: string[],
+    environment: NodeJS.ProcessEnv,
+    output: "inherit" | "ignore" = "inherit",
+): Promise<number> {
+    const child = spawn(join(paths.bin, "pulumi"), args, {
+        cwd: paths.project,
+        env: environment,
+        stdio: ["inherit", output, "inherit"],
+    });
+    // The engine gets the terminal's Ctrl-C itself and ends in good order; this process must outlive it.
+    const ignore = () => undefined;
+    process.on("SIGINT", ignore);
+    return new Promise((resolve, reject) => {
+        child.on("error", reject);
+        child.on("exit", (code) => {
+            process.off("SIGINT", ignore);
+            resolve(code ?? 1);
+        });
+    });
+}
+
+/** Makes the default stack where there is none yet and selects it, once. */
+export async function selectDefaultStack(environment: NodeJS.ProcessEnv): Promise<void> {
+    if (existsSync(join(paths.state, ".pulumi", "stacks", "aks-acr", `${defaultStack}.json`))) return;
+    const code = await pulumi(["stack", "select", "--create", defaultStack], environment, "ignore");
+    if (code !== 0) throw new Error(`pulumi stack select ended with exit code ${code}; see above.`);
+}

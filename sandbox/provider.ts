@@ -1,0 +1,341 @@
+import * as grpc from "@grpc/grpc-js";
+import * as engineRpc from "@pulumi/pulumi/proto/engine_grpc_pb";
+import * as engine from "@pulumi/pulumi/proto/engine_pb";
+import * as plugin from "@pulumi/pulumi/proto/plugin_pb";
+import * as rpc from "@pulumi/pulumi/proto/provider_grpc_pb";
+import * as proto from "@pulumi/pulumi/proto/provider_pb";
+import * as status from "@pulumi/pulumi/proto/status_pb";
+import { Any } from "google-protobuf/google/protobuf/any_pb";
+import { Empty } from "google-protobuf/google/protobuf/empty_pb";
+import { Struct } from "google-protobuf/google/protobuf/struct_pb";
+
+/** Resource properties as they cross the wire: plain JSON; secrets arrive unwrapped, the engine marks them again. */
+// biome-ignore lint/suspicious/noExplicitAny: property bags are of no fixed shape.
+export type Properties = Record<string, any>;
+
+/** What the engine sends for a value that is not known before the update. */
+export const unknown = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
+
+/** Property that marks a secret that the engine has not unwrapped. */
+const signature = "4dabf18193072939515e22adb298388d";
+
+/** True where the value, or anything inside it, is not known yet. */
+export function hasUnknown(value: unknown): boolean {
+    if (value === unknown) return true;
+    return typeof value === "object" && value !== null && Object.values(value).some(hasUnknown);
+}
+
+/** One resource in one call. */
+export interface Resource {
+    /** Type token, e.g. `docker:index/image:Image`. */
+    type: string;
+    /** Logical name in the program. */
+    name: string;
+    urn: string;
+}
+
+/** What changes between two sets of inputs: the property paths, those of them that force a replacement, and how. */
+export interface Difference {
+    /** Changed paths in the engine's syntax, e.g. `properties.dnsPrefix`, `tags["a.b"]`. */
+    changed: string[];
+    /** Subset of `changed` that needs a new resource. */
+    replaces?: string[];
+    /** Whether the old one must go before the new one is made. */
+    deleteBeforeReplace?: boolean;
+}
+
+/** Thrown by create or update when the resource exists but did not become ready; the engine keeps it in the state. */
+export class NotReady extends Error {
+    constructor(
+        message: string,
+        readonly id: string,
+        readonly outputs: Properties,
+        readonly reasons: string[],
+    ) {
+        super(message);
+    }
+}
+
+/** Tells the user something while an operation runs; `passing` messages are shown in the status column only. */
+export type Report = (
+    message: string,
+    options?: { urn?: string; passing?: boolean; warning?: boolean },
+) => void;
+
+/** One configured instance of a resource provider, as the engine sees it. */
+export interface Provider {
+    /** The version that the SDK asks for. */
+    readonly version: string;
+    configure?(config: Properties): Promise<void> | void;
+    /** Whether a changed provider configuration means that all its resources are elsewhere. */
+    diffConfig?(olds: Properties, news: Properties): Difference;
+    check?(
+        resource: Resource,
+        olds: Properties,
+        news: Properties,
+        randomSeed: Uint8Array,
+    ): Promise<CheckResult> | CheckResult;
+    diff(
+        resource: Resource,
+        id: string,
+        olds: { inputs: Properties; outputs: Properties },
+        news: Properties,
+    ): Promise<Difference> | Difference;
+    create(
+        resource: Resource,
+        inputs: Properties,
+        preview: boolean,
+    ): Promise<{ id: string; outputs: Properties }>;
+    /** Resolves to undefined where the resource is gone. */
+    read(
+        resource: Resource,
+        id: string,
+        state: { inputs: Properties; outputs: Properties },
+    ): Promise<{ id: string; inputs: Properties; outputs: Properties } | undefined>;
+    update(
+        resource: Resource,
+        id: string,
+        olds: { inputs: Properties; outputs: Properties },
+        news: Properties,
+        preview: boolean,
+    ): Promise<Properties>;
+    delete(resource: Resource, id: string, state: { inputs: Properties; outputs: Properties }): Promise<void>;
+    invoke?(token: string, args: Properties): Promise<Properties>;
+}
+
+export interface CheckResult {
+    inputs: Properties;
+    failures?: { property: string; reason: string }[];
+}
+
+/**
+ * Serves one provider instance to the engine on a loopback port of its own.
+ *
+ * @param engineAddress where the engine takes log messages; the first argument it gives a plugin.
+ */
+export async function serve(
+    factory: (report: Report) => Provider,
+    engineAddress?: string,
+): Promise<{ port: number; stop: () => void }> {
+    const server = new grpc.Server({
+        "grpc.max_receive_message_length": -1,
+        "grpc.max_send_message_length": -1,
+    });
+    const provider = factory(reporter(engineAddress));
+    server.addService(
+        rpc.ResourceProviderService,
+        adapt(provider) as unknown as grpc.UntypedServiceImplementation,
+    );
+    const port = await new Promise<number>((resolve, reject) =>
+        server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+            error ? reject(error) : resolve(bound),
+        ),
+    );
+    return { port, stop: () => server.forceShutdown() };
+}
+
+function reporter(engineAddress: string | undefined): Report {
+    if (!engineAddress) return () => undefined;
+    const client = new engineRpc.EngineClient(engineAddress, grpc.credentials.createInsecure());
+    return (message, options = {}) => {
+        const request = new engine.LogRequest();
+        request.setMessage(message);
+        request.setUrn(options.urn ?? "");
+        request.setEphemeral(options.passing ?? false);
+        request.setSeverity(options.warning ? engine.LogSeverity.WARNING : engine.LogSeverity.INFO);
+        client.log(request, () => undefined);
+    };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: one signature for twenty request types.
+type Handler = (request: any) => Promise<unknown> | unknown;
+
+function adapt(provider: Provider) {
+    const handlers: Record<string, Handler> = {
+        checkConfig: (request: proto.CheckRequest) => checked({ inputs: read(request.getNews()) }),
+        diffConfig: (request: proto.DiffRequest) =>
+            different(
+                provider.diffConfig?.(read(request.getOlds()), read(request.getNews())) ?? { changed: [] },
+            ),
+        configure: async (request: proto.ConfigureRequest) => {
+            await provider.configure?.(configuration(request));
+            const response = new proto.ConfigureResponse();
+            response.setSupportspreview(true);
+            return response;
+        },
+        getPluginInfo: () => {
+            const response = new plugin.PluginInfo();
+            response.setVersion(provider.version);
+            return response;
+        },
+        check: async (request: proto.CheckRequest) => {
+            const news = read(request.getNews());
+            const seed = request.getRandomseed_asU8();
+            return checked(
+                provider.check
+                    ? await provider.check(resourceOf(request), read(request.getOlds()), news, seed)
+                    : { inputs: news },
+            );
+        },
+        diff: async (request: proto.DiffRequest) => {
+            const olds = { inputs: read(request.getOldInputs()), outputs: read(request.getOlds()) };
+            const news = read(request.getNews());
+            const ignored = request.getIgnorechangesList();
+            const difference = await provider.diff(resourceOf(request), request.getId(), olds, news);
+            return different(difference, ignored);
+        },
+        create: async (request: proto.CreateRequest) => {
+            const result = await provider.create(
+                resourceOf(request),
+                read(request.getProperties()),
+                request.getPreview(),
+            );
+            const response = new proto.CreateResponse();
+            response.setId(result.id);
+            response.setProperties(write(result.outputs));
+            return response;
+        },
+        read: async (request: proto.ReadRequest) => {
+            const state = { inputs: read(request.getInputs()), outputs: read(request.getProperties()) };
+            const found = await provider.read(resourceOf(request), request.getId(), state);
+            const response = new proto.ReadResponse();
+            if (found) {
+                response.setId(found.id);
+                response.setProperties(write(found.outputs));
+                response.setInputs(write(found.inputs));
+            }
+            return response;
+        },
+        update: async (request: proto.UpdateRequest) => {
+            const olds = { inputs: read(request.getOldInputs()), outputs: read(request.getOlds()) };
+            const news = read(request.getNews());
+            const outputs = await provider.update(
+                resourceOf(request),
+                request.getId(),
+                olds,
+                news,
+                request.getPreview(),
+            );
+            const response = new proto.UpdateResponse();
+            response.setProperties(write(outputs));
+            return response;
+        },
+        delete: async (request: proto.DeleteRequest) => {
+            const state = { inputs: read(request.getOldInputs()), outputs: read(request.getProperties()) };
+            await provider.delete(resourceOf(request), request.getId(), state);
+            return new Empty();
+        },
+        invoke: async (request: proto.InvokeRequest) => {
+            if (!provider.invoke) throw new Error(`no function ${request.getTok()}`);
+            const response = new proto.InvokeResponse();
+            response.setReturn(write(await provider.invoke(request.getTok(), read(request.getArgs()))));
+            return response;
+        },
+        cancel: () => new Empty(),
+        attach: () => new Empty(),
+    };
+    return Object.fromEntries(
+        Object.entries(handlers).map(([name, handler]) => [
+            name,
+            (call: { request: unknown }, callback: (error: unknown, response?: unknown) => void) => {
+                Promise.resolve()
+                    .then(() => handler(call.request))
+                    .then(
+                        (response) => callback(null, response),
+                        (error) => callback(failure(error)),
+                    );
+            },
+        ]),
+    );
+}
+
+function resourceOf(request: { getUrn(): string }): Resource {
+    const urn = request.getUrn();
+    const [, , types = "", ...name] = urn.split("::");
+    return { urn, type: types.split("$").at(-1) ?? types, name: name.join("::") };
+}
+
+function read(value: Struct | undefined): Properties {
+    return value ? (value.toJavaScript() as Properties) : {};
+}
+
+function write(value: Properties): Struct {
+    // Struct has no undefined: drop such properties as JSON does.
+    return Struct.fromJavaScript(JSON.parse(JSON.stringify(value)));
+}
+
+/** Provider configuration comes with its secrets still wrapped, and what is not a string as JSON in one. */
+function configuration(request: proto.ConfigureRequest): Properties {
+    return Object.fromEntries(
+        Object.entries(read(request.getArgs())).map(([key, value]) => [key, revealed(value)]),
+    );
+}
+
+function revealed(value: unknown): unknown {
+    if (typeof value === "object" && value !== null && signature in value) {
+        return revealed((value as Properties).value);
+    }
+    if (typeof value !== "string") return value;
+    try {
+        return JSON.parse(value);
+    } catch {
+        return value;
+    }
+}
+
+function checked(result: CheckResult): proto.CheckResponse {
+    const response = new proto.CheckResponse();
+    response.setInputs(write(result.inputs));
+    for (const { property, reason } of result.failures ?? []) {
+        const entry = new proto.CheckFailure();
+        entry.setProperty(property);
+        entry.setReason(reason);
+        response.addFailures(entry);
+    }
+    return response;
+}
+
+function different(difference: Difference, ignored: string[] = []): proto.DiffResponse {
+    const kept = (path: string) =>
+        !ignored.some((prefix) => path === prefix || path.startsWith(`${prefix}.`));
+    const changed = difference.changed.filter(kept);
+    const replaces = (difference.replaces ?? []).filter(kept);
+    const response = new proto.DiffResponse();
+    response.setChanges(
+        changed.length > 0
+            ? proto.DiffResponse.DiffChanges.DIFF_SOME
+            : proto.DiffResponse.DiffChanges.DIFF_NONE,
+    );
+    response.setReplacesList(replaces);
+    response.setDeletebeforereplace(difference.deleteBeforeReplace ?? false);
+    response.setDiffsList([...new Set(changed.map((path) => path.split(/[.[]/)[0] ?? path))]);
+    response.setHasdetaileddiff(true);
+    for (const path of changed) {
+        const entry = new proto.PropertyDiff();
+        entry.setInputdiff(true);
+        entry.setKind(
+            replaces.includes(path) ? proto.PropertyDiff.Kind.UPDATE_REPLACE : proto.PropertyDiff.Kind.UPDATE,
+        );
+        response.getDetaileddiffMap().set(path, entry);
+    }
+    return response;
+}
+
+function failure(error: Error) {
+    if (!(error instanceof NotReady)) {
+        return { code: grpc.status.UNKNOWN, details: error.message, message: error.message };
+    }
+    const detail = new proto.ErrorResourceInitFailed();
+    detail.setId(error.id);
+    detail.setProperties(write(error.outputs));
+    detail.setReasonsList(error.reasons);
+    const any = new Any();
+    any.pack(detail.serializeBinary(), "pulumirpc.ErrorResourceInitFailed");
+    const body = new status.Status();
+    body.setCode(grpc.status.UNKNOWN);
+    body.setMessage(error.message);
+    body.addDetails(any);
+    const metadata = new grpc.Metadata();
+    metadata.add("grpc-status-details-bin", Buffer.from(body.serializeBinary()));
+    return { code: grpc.status.UNKNOWN, details: error.message, message: error.message, metadata };
+}

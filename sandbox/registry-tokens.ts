@@ -1,0 +1,142 @@
+import { createPrivateKey, createPublicKey, randomUUID, X509Certificate } from "node:crypto";
+import type { Certificate } from "./certificates";
+import { type Claims, type Identity, readToken, signToken } from "./identity";
+
+const actions = ["pull", "push"] as const;
+/** What a role on a registry lets its holder do with repositories; nobody deletes here. */
+export type RegistryAction = (typeof actions)[number];
+
+/** What the ARM model knows of permissions on registries, asked anew for every token. */
+export interface RegistryAccess {
+    permits(principalId: string, registryId: string, action: RegistryAction): boolean;
+    /** The registry's roleAssignmentMode, e.g. `LegacyRegistryPermissions`; a change voids refresh tokens. */
+    mode(registryId: string): string;
+}
+
+/** One registry, as far as its tokens go. */
+export interface TokenIssuer {
+    /** ARM resource id of the registry. */
+    id: string;
+    loginServer: string;
+    /** Signs the tokens; the registry's process trusts this certificate alone. */
+    signing: Certificate;
+    identity: Pick<Identity, "verify">;
+    access: RegistryAccess;
+}
+
+/** The `iss` of every token of a registry. */
+export const issuerName = "Azure Container Registry";
+/** The user name that marks a password as a refresh token. */
+const tokenUser = "00000000-0000-0000-0000-000000000000";
+/** Seconds; documentation page "Registry authentication options", and the sample in Azure/acr "AAD-OAuth". */
+const lifetimes = { refresh_token: 3 * 60 * 60, access_token: 75 * 60 };
+/** The registry service and ARM, which registries honour unless a policy forbids it. */
+const audiences = ["containerregistry.azure.net", "management.azure.com", "management.core.windows.net"];
+
+/** A refusal; its code is one of the OCI distribution specification's. */
+export class Refusal extends Error {
+    constructor(
+        readonly status: number,
+        readonly code: string,
+        message: string,
+    ) {
+        super(message);
+    }
+}
+
+/** Azure's text of a 401, with a correlation id of its own. */
+export function unauthorizedMessage(): string {
+    const link = "https://aka.ms/acr/authorization";
+    return `authentication required, visit ${link} for more information. CorrelationId: ${randomUUID()}`;
+}
+
+const unauthorized = () => new Refusal(401, "UNAUTHORIZED", unauthorizedMessage());
+
+/** What a registry's token endpoints answer to a form (Azure/acr, "AAD-OAuth"); each throws a Refusal. */
+export function tokenEndpoints({ id, loginServer, signing, identity, access }: TokenIssuer) {
+    const key = createPrivateKey(signing.key);
+    const publicKey = createPublicKey(key);
+    const header = { x5c: [new X509Certificate(signing.certificate).raw.toString("base64")] };
+
+    const issue = (grant: keyof typeof lifetimes, claims: Claims) => {
+        const fixed = { iss: issuerName, aud: loginServer, version: "1.0", grant_type: grant };
+        return { [grant]: signToken({ ...fixed, ...claims }, lifetimes[grant], key, header) };
+    };
+    const permitted = (principalId: string) => {
+        const held: string[] = actions.filter((action) => access.permits(principalId, id, action));
+        if (held.length === 0) throw unauthorized();
+        return held;
+    };
+    /** What is permitted of a scope such as `repository:nginx:pull,push`. */
+    const granted = (scope: string, held: string[]) => {
+        const [, type, name, asked = ""] = /^(\w+):(.+):([^:]*)$/.exec(scope) ?? [];
+        // In ABAC mode the catalog is a permission of its own (Catalog Lister), and no wildcard is given.
+        const isAbac = access.mode(id).startsWith("Abac");
+        const isCatalog = type === "registry" && name === "catalog" && !isAbac && held.includes("pull");
+        if (isCatalog) return [{ type, name, actions: ["*"] }];
+        const wanted = asked.split(",");
+        const kept = held.filter((action) => wanted.includes(action) || (wanted.includes("*") && !isAbac));
+        return type === "repository" && kept.length > 0 ? [{ type, name, actions: kept }] : [];
+    };
+    const accessToken = (form: URLSearchParams, refreshToken: string) => {
+        const claims = verified(() => readToken(refreshToken, publicKey));
+        const isRefreshToken = claims.grant_type === "refresh_token" && claims.mode === access.mode(id);
+        if (!isRefreshToken || claims.aud !== loginServer) throw unauthorized();
+        requireService(form);
+        const held = permitted(`${claims.sub}`);
+        const scopes = form.getAll("scope").flatMap((scope) => scope.split(" "));
+        const entries = scopes.flatMap((scope) => granted(scope, held));
+        return issue("access_token", { sub: claims.sub, tenant: claims.tenant, access: entries });
+    };
+    const requireService = (form: URLSearchParams) => {
+        if (form.get("service") !== loginServer) throw unauthorized();
+    };
+
+    return {
+        /** POST /oauth2/exchange: a Microsoft Entra token for a refresh token, bound to the mode. */
+        exchange(form: URLSearchParams) {
+            requireGrant(form, ["access_token", "access_token_refresh_token"]);
+            requireService(form);
+            const caller = verified(() => identity.verify(form.get("access_token") ?? ""));
+            const isForRegistries = audiences.includes(caller.audience.replace(/^https:\/\/|\/$/g, ""));
+            const isSameTenant = (form.get("tenant") ?? caller.tenantId) === caller.tenantId;
+            if (!isForRegistries || !isSameTenant) throw unauthorized();
+            const allowed = permitted(caller.objectId).map((action) =>
+                action === "pull" ? "read" : "write",
+            );
+            return issue("refresh_token", {
+                sub: caller.objectId,
+                tenant: caller.tenantId,
+                permissions: { actions: allowed, notActions: [] },
+                roles: [],
+                mode: access.mode(id),
+            });
+        },
+        /** POST /oauth2/token: a refresh token for an access token with what is permitted by now. */
+        token(form: URLSearchParams) {
+            requireGrant(form, ["refresh_token"]);
+            return accessToken(form, form.get("refresh_token") ?? "");
+        },
+        /** GET /oauth2/token: the same, with the refresh token as password in the Authorization header. */
+        tokenByPassword(query: URLSearchParams, authorization = "") {
+            const basic = /^Basic (.*)$/i.exec(authorization)?.[1] ?? "";
+            const [user, password = ""] = Buffer.from(basic, "base64").toString().split(":");
+            if (user !== tokenUser) throw unauthorized();
+            return accessToken(query, password);
+        },
+    };
+}
+
+/** ACR answers 400 to grants it lacks, such as `password`, and containerd then falls back to GET. */
+function requireGrant(form: URLSearchParams, supported: string[]): void {
+    if (supported.includes(form.get("grant_type") ?? "")) return;
+    throw new Refusal(400, "UNSUPPORTED", `grant_type must be ${supported.join(" or ")}`);
+}
+
+function verified<T>(read: () => T): T {
+    try {
+        return read();
+    } catch {
+        throw unauthorized();
+    }
+}

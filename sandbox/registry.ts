@@ -1,0 +1,220 @@
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { rmSync } from "node:fs";
+import * as http from "node:http";
+import { createServer, type Server } from "node:https";
+import { connect, createServer as createTcpServer } from "node:net";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { pipeline } from "node:stream/promises";
+import { type Certificate, certificateIn, writePrivate } from "./certificates";
+import type { Processes } from "./processes";
+import {
+    issuerName,
+    Refusal,
+    type TokenIssuer,
+    tokenEndpoints,
+    unauthorizedMessage,
+} from "./registry-tokens";
+
+/** What a registry needs. */
+export interface RegistrySpec extends Pick<TokenIssuer, "id" | "identity" | "access"> {
+    /** Name of the registry, which names its process too. */
+    name: string;
+    /** Where images, configuration and the token key are kept; made if missing, and private. */
+    directory: string;
+    /** Port on 127.0.0.1 of the login server; one of `loginServers`. */
+    port: number;
+    /** Path of the Unix socket between this process and the registry's, at most 107 characters. */
+    socket: string;
+    /** The `docker-registry` program (distribution 2.8 or later). */
+    binary: string;
+    /** Signs the registry's certificates; its clients trust it. */
+    authority: Certificate;
+    processes: Pick<Processes, "start" | "stop">;
+}
+
+export interface RunningRegistry {
+    /** `127.0.0.1:<port>`, also for those who reach the registry by another address. */
+    readonly loginServer: string;
+    /** Answers on this address too, on the same port: the host's end of a cluster's network. */
+    listen(address: string): Promise<void>;
+    /** Ends that, and every connection to the address. */
+    unlisten(address: string): void;
+    /** Stops answering and ends the process; images stay. */
+    stop(): Promise<void>;
+    /** Stops and deletes everything in the directory. */
+    destroy(): Promise<void>;
+}
+
+/** How many registries a sandbox can run; kubelet must know their login servers before they are. */
+export const portCount = 32;
+
+/** The login servers of a block of ports, for `matchImages` in kubelet's CredentialProviderConfig. */
+export function loginServers(firstPort: number): string[] {
+    return Array.from({ length: portCount }, (_, index) => `127.0.0.1:${firstPort + index}`);
+}
+
+/**
+ * Finds a block of consecutive free ports and gives the first. Keep it: image names contain the port.
+ * The search stays below NodePorts (from 30000) and the ports of outgoing connections (from 32768).
+ */
+export async function findFreePorts(): Promise<number> {
+    const isFree = (port: number) =>
+        new Promise<boolean>((resolve) => {
+            const server = createTcpServer().once("error", () => resolve(false));
+            server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+        });
+    const blocks = Math.floor((30_000 - 20_000) / portCount);
+    const start = randomBytes(2).readUInt16BE() % blocks;
+    for (let tried = 0; tried < blocks; tried++) {
+        const first = 20_000 + ((start + tried) % blocks) * portCount;
+        const ports = Array.from({ length: portCount }, (_, index) => first + index);
+        if ((await Promise.all(ports.map(isFree))).every(Boolean)) return first;
+    }
+    throw new Error(
+        `No ${portCount} free ports in a row between 20000 and 30000: end a program that listens there.`,
+    );
+}
+
+/**
+ * Starts the registry: the `docker-registry` process, which stores images and checks tokens, behind a TLS
+ * server that issues tokens as Azure does. Throws if the port is taken or the process is not up in 20 s.
+ */
+export async function startRegistry(spec: RegistrySpec): Promise<RunningRegistry> {
+    const { name, directory, port, socket, processes } = spec;
+    const loginServer = `127.0.0.1:${port}`;
+    const serving = { commonName: name, use: "server", names: ["127.0.0.1", "localhost"] } as const;
+    const { certificate: cert, key } = certificateIn(directory, "server", serving, spec.authority);
+    const signing = certificateIn(directory, "tokens", { commonName: name, use: "tokens" }, spec.authority);
+    const process = `registry-${name}`;
+    const answer = answers(tokenEndpoints({ ...spec, loginServer, signing }), socket);
+    const servers = new Map<string, Server>();
+    const registry: RunningRegistry = {
+        loginServer,
+        async listen(address) {
+            if (servers.has(address)) return;
+            // A layer takes the time it takes; clients drop idle connections after 90 s, before we do.
+            const timeouts = { requestTimeout: 0, keepAliveTimeout: 120_000 };
+            const server = createServer({ cert, key, ...timeouts }, answer);
+            await once(server.listen(port, address), "listening").catch((error) => {
+                throw new Error(`Registry ${name} cannot listen, end what holds its port: ${error.message}`);
+            });
+            servers.set(address, server);
+        },
+        unlisten(address) {
+            servers.get(address)?.close();
+            servers.get(address)?.closeAllConnections();
+            servers.delete(address);
+        },
+        async stop() {
+            for (const address of servers.keys()) registry.unlisten(address);
+            await processes.stop(process);
+            rmSync(socket, { force: true });
+        },
+        async destroy() {
+            await registry.stop();
+            rmSync(directory, { recursive: true, force: true });
+        },
+    };
+    await registry.listen("127.0.0.1");
+    try {
+        writePrivate(join(directory, "config.yml"), configuration(directory, loginServer, socket));
+        // The secret seals uploads in progress; they end with the process.
+        const env = { REGISTRY_HTTP_SECRET: randomBytes(32).toString("hex") };
+        const args = ["serve", join(directory, "config.yml")];
+        const ready = () => accepts(socket);
+        await processes.start({ name: process, command: spec.binary, args, env, ready, readyWithin: 20_000 });
+        return registry;
+    } catch (error) {
+        await registry.stop();
+        throw error;
+    }
+}
+
+/** The configuration of `docker-registry`, as YAML reads it: JSON. */
+function configuration(directory: string, loginServer: string, socket: string): string {
+    const realm = `https://${loginServer}/oauth2/token`;
+    const rootcertbundle = join(directory, "tokens.crt");
+    return JSON.stringify({
+        version: "0.1",
+        log: { level: "error", accesslog: { disabled: true } },
+        storage: { filesystem: { rootdirectory: join(directory, "images") } },
+        http: { net: "unix", addr: socket, host: `https://${loginServer}` },
+        auth: { token: { realm, service: loginServer, issuer: issuerName, rootcertbundle } },
+    });
+}
+
+/** Throws while nothing accepts connections on the socket. */
+async function accepts(socket: string): Promise<boolean> {
+    const connection = connect(socket);
+    try {
+        await once(connection, "connect");
+        return true;
+    } finally {
+        connection.destroy();
+    }
+}
+
+/** Answers token requests itself and hands the rest to the `docker-registry` process. */
+function answers(endpoints: ReturnType<typeof tokenEndpoints>, socket: string) {
+    const route = async (request: http.IncomingMessage, response: http.ServerResponse) => {
+        const [path = "", query] = (request.url ?? "").split("?");
+        if (/^\/v2(\/|$)/.test(path)) return forward(request, response, socket);
+        const form = new URLSearchParams(request.method === "POST" ? await text(request) : query);
+        switch (`${request.method} ${path}`) {
+            case "POST /oauth2/exchange":
+                return send(response, 200, endpoints.exchange(form));
+            case "POST /oauth2/token":
+                return send(response, 200, endpoints.token(form));
+            case "GET /oauth2/token":
+                return send(response, 200, endpoints.tokenByPassword(form, request.headers.authorization));
+            default:
+                throw new Refusal(404, "NOT_FOUND", `${request.method} ${path} is not part of a registry`);
+        }
+    };
+    return (request: http.IncomingMessage, response: http.ServerResponse) =>
+        void route(request, response).catch((error) => {
+            const { status, code, message } =
+                error instanceof Refusal ? error : new Refusal(503, "UNAVAILABLE", `${error}`);
+            if (response.headersSent) response.destroy();
+            else send(response, status, { errors: [{ code, message }] });
+        });
+}
+
+function send(response: http.ServerResponse, status: number, body: object): void {
+    response
+        .writeHead(status, { "Content-Type": "application/json; charset=utf-8" })
+        .end(JSON.stringify(body));
+}
+
+/** Streams a request to the process and the answer back; a 401 gets Azure's text. */
+async function forward(
+    request: http.IncomingMessage,
+    response: http.ServerResponse,
+    socketPath: string,
+): Promise<void> {
+    const { url: path, method, headers } = request;
+    const answer = await new Promise<http.IncomingMessage>((resolve, reject) => {
+        const options = { socketPath, path, method, headers: endToEnd(headers), agent: false };
+        const forwarded = http.request(options, resolve).on("error", reject);
+        response.on("close", () => forwarded.destroy());
+        request.pipe(forwarded);
+    });
+    const { statusCode = 502 } = answer;
+    const answered = endToEnd(answer.headers);
+    if (statusCode !== 401 || method === "HEAD") {
+        response.writeHead(statusCode, answered);
+        return pipeline(answer, response);
+    }
+    // Azure's entries have neither a class nor an empty detail.
+    const lean = (key: string, value: unknown) => (key === "Class" || value === null ? undefined : value);
+    const { errors } = JSON.parse(await text(answer), lean);
+    const message = unauthorizedMessage();
+    const body = JSON.stringify({ errors: errors.map((error: object) => ({ ...error, message })) });
+    response.writeHead(401, { ...answered, "content-length": Buffer.byteLength(body) }).end(body);
+}
+
+function endToEnd({ connection: _, ...headers }: http.IncomingHttpHeaders): http.IncomingHttpHeaders {
+    return headers;
+}

@@ -1,0 +1,57 @@
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { defaultStack } from "./engine";
+import { paths } from "./home";
+import { connect, type KubernetesClient } from "./kubernetes/client";
+
+/** The stack's outputs by name, secrets included. */
+export async function stackOutputs(
+    environment: NodeJS.ProcessEnv,
+    stack = defaultStack,
+): Promise<Record<string, string>> {
+    const args = ["stack", "output", "--json", "--show-secrets", "--stack", stack];
+    const { stdout } = await promisify(execFile)(join(paths.bin, "pulumi"), args, {
+        cwd: paths.project,
+        env: environment,
+    });
+    return JSON.parse(stdout);
+}
+
+/** Pods of a namespace, each with what it runs and where. */
+export async function podsOf(client: KubernetesClient, namespace: string) {
+    const { items } = await client.call("GET", `/api/v1/namespaces/${namespace}/pods`);
+    return (items as Pod[]).map(({ metadata, spec, status }) => ({
+        name: metadata.name,
+        phase: status.containerStatuses?.[0]?.state?.waiting?.reason ?? status.phase,
+        ready: status.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True") ?? false,
+        node: spec.nodeName,
+        address: status.podIP,
+        digest: spec.containers[0]?.image.split("@")[1] ?? "",
+    }));
+}
+
+interface Pod {
+    metadata: { name: string };
+    spec: { nodeName: string; containers: { image: string }[] };
+    status: {
+        phase: string;
+        podIP: string;
+        conditions?: { type: string; status: string }[];
+        containerStatuses?: { state?: { waiting?: { reason: string } } }[];
+    };
+}
+
+/** Shows what `npm start` has brought up: the pods that run, and the page as one of them serves it. */
+export async function showResult(environment: NodeJS.ProcessEnv): Promise<void> {
+    const { kubeconfig = "", namespace = "" } = await stackOutputs(environment);
+    const pods = await podsOf(connect(kubeconfig), namespace);
+    console.log("\nPods:");
+    for (const { name, phase, node, digest } of pods)
+        console.log(`    ${name}  ${phase}  ${node}  ${digest}`);
+    const serving = pods.find(({ ready }) => ready);
+    if (!serving) return console.log("No pod is ready; `npm run sandbox -- up` waits for them and says why.");
+    const page = await (await fetch(`http://${serving.address}/`)).text();
+    console.log(`\nThe page from ${serving.name} (http://${serving.address}/):\n`);
+    console.log(page.trimEnd().replace(/^/gm, "    "));
+}

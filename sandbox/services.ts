@@ -1,0 +1,317 @@
+import { createHash } from "node:crypto";
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
+import { runAzureCommand } from "./azure/commands";
+import type { Infrastructure } from "./azure/infrastructure";
+import { Azure, type State } from "./azure/model";
+import { azureNativeProvider } from "./azure/provider";
+import { certificateIn, writePrivate } from "./certificates";
+import { type Docker, ensureBaseImage, removeBaseImage, startDocker } from "./docker";
+import { checkout, id, paths, runDirectory } from "./home";
+import { openIdentity, serveIdentityEndpoint } from "./identity";
+import { type Cluster, startCluster } from "./kubernetes/cluster";
+import { Processes } from "./processes";
+import { type Provider, type Report, serve } from "./provider";
+import { dockerProvider } from "./providers/docker";
+import { kubernetesProvider } from "./providers/kubernetes";
+import { randomProvider } from "./providers/random";
+import { findFreePorts, loginServers, portCount, type RunningRegistry, startRegistry } from "./registry";
+import type { Tools } from "./tools";
+
+// The one long-lived process of a sandbox: Azure's control plane over one model, the provider stand-ins, and the
+// docker daemon, registries and clusters that it starts. The command line (cli.ts) starts it and talks to its socket.
+
+/** What survives a restart. */
+interface Saved {
+    /** First of the ports that registries use; image names contain it, so it is kept. */
+    firstPort: number;
+    /** Port of each registry, by resource id. */
+    ports: Record<string, number>;
+    azure?: State;
+}
+
+interface RunningCluster {
+    cluster: Cluster;
+    identityEndpoint: Awaited<ReturnType<typeof serveIdentityEndpoint>>;
+}
+
+const tools = JSON.parse(readFileSync(paths.tools, "utf8")) as Tools;
+const processes = new Processes({ id, logDirectory: paths.logs });
+const authority = certificateIn(paths.certificates, "authority", {
+    commonName: `aks-acr sandbox ${id}`,
+    use: "authority",
+});
+const identity = openIdentity(join(paths.certificates, "identity.key"));
+const registries = new Map<string, RunningRegistry>();
+const clusters = new Map<string, RunningCluster>();
+
+/** File name for a resource: short, readable, and never the same for two. */
+function fileName(resourceId: string): string {
+    const name = resourceId.toLowerCase().split("/").at(-1) ?? "";
+    const hash = createHash("sha256").update(resourceId.toLowerCase()).digest("hex");
+    return `${name.replace(/[^a-z0-9]+/g, "-").slice(0, 20)}-${hash.slice(0, 6)}`;
+}
+
+class RealInfrastructure implements Infrastructure {
+    async startRegistry({ id: registryId, name }: { id: string; name: string }) {
+        const known = registries.get(registryId);
+        if (known) return { loginServer: known.loginServer };
+        const registry = await startRegistry({
+            id: registryId,
+            name: name.toLowerCase(),
+            directory: join(paths.registries, name.toLowerCase()),
+            port: portOf(registryId),
+            socket: join(runDirectory, `registry-${portOf(registryId)}.sock`),
+            binary: join(tools.packages, "bin", "docker-registry"),
+            authority,
+            identity,
+            access: {
+                permits: (principal, registry, action) =>
+                    action === "pull"
+                        ? azure.canPull(principal, registry)
+                        : azure.canPush(principal, registry),
+                mode: (registry) =>
+                    azure.resource(registry)?.body.roleAssignmentMode ?? "LegacyRegistryPermissions",
+            },
+            processes,
+        });
+        registries.set(registryId, registry);
+        await Promise.all([...clusters.values()].map(({ cluster }) => registry.listen(cluster.gateway)));
+        return { loginServer: registry.loginServer };
+    }
+
+    async stopRegistry({ id: registryId }: { id: string }) {
+        await registries.get(registryId)?.destroy();
+        registries.delete(registryId);
+        delete saved.ports[registryId];
+    }
+
+    async startCluster({
+        id: clusterId,
+        kubeletClientId,
+    }: {
+        id: string;
+        name: string;
+        kubeletClientId: string;
+    }) {
+        const name = fileName(clusterId);
+        const directory = join(paths.clusters, name);
+        const executable = join(directory, "bin", "acr-credential-provider");
+        kubeletClientIds.set(clusterId, kubeletClientId);
+        const running =
+            clusters.get(clusterId) ?? (await this.newCluster(clusterId, name, directory, executable));
+        clusters.set(clusterId, running);
+        writeCredentialProvider(executable, running.identityEndpoint.url, kubeletClientId);
+        return { kubeconfig: running.cluster.kubeconfig, fqdn: new URL(running.cluster.server).hostname };
+    }
+
+    private async newCluster(
+        clusterId: string,
+        name: string,
+        directory: string,
+        executable: string,
+    ): Promise<RunningCluster> {
+        let identityEndpoint: RunningCluster["identityEndpoint"] | undefined;
+        const cluster = await startCluster(
+            {
+                name,
+                directory,
+                runDirectory: join(runDirectory, name),
+                tools,
+                registry: {
+                    ports: loginServers(saved.firstPort).map((server) => Number(server.split(":")[1])),
+                    certificateAuthority: join(paths.certificates, "authority.crt"),
+                },
+                credentialProvider: { executable, env: {} },
+                joined: async (gateway) => {
+                    await Promise.all([...registries.values()].map((registry) => registry.listen(gateway)));
+                    identityEndpoint = await serveIdentityEndpoint(
+                        { address: gateway },
+                        identity,
+                        (clientId) => {
+                            // The nodes carry one identity, the cluster's kubelet identity, and get tokens for no other.
+                            const kubelet = azure.find(kubeletClientIds.get(clusterId) ?? "");
+                            if (!kubelet?.clientId || (clientId && clientId !== kubelet.clientId))
+                                return undefined;
+                            return {
+                                objectId: kubelet.objectId,
+                                clientId: kubelet.clientId,
+                                tenantId: azure.tenantId,
+                            };
+                        },
+                    );
+                    writeCredentialProvider(
+                        executable,
+                        identityEndpoint.url,
+                        kubeletClientIds.get(clusterId) ?? "",
+                    );
+                },
+            },
+            processes,
+        );
+        if (!identityEndpoint) throw new Error(`Cluster ${name} has joined no network.`);
+        return { cluster, identityEndpoint };
+    }
+
+    async stopCluster({ id: clusterId }: { id: string }) {
+        const running = clusters.get(clusterId);
+        if (!running) return;
+        await running.identityEndpoint.stop();
+        await Promise.all(
+            [...registries.values()].map((registry) => registry.unlisten(running.cluster.gateway)),
+        );
+        await running.cluster.destroy();
+        clusters.delete(clusterId);
+    }
+}
+
+/** Writes the program that kubelet runs for every pull from one of the registries, under the name that AKS's has. */
+function writeCredentialProvider(file: string, identityEndpoint: string, kubeletClientId: string): void {
+    const lines = [
+        "#!/bin/sh",
+        `export AKS_ACR_IDENTITY_ENDPOINT='${identityEndpoint}'`,
+        `export AKS_ACR_TENANT_ID='${azure.tenantId}' AKS_ACR_CLIENT_ID='${kubeletClientId}'`,
+        `export NODE_EXTRA_CA_CERTS='${join(paths.certificates, "authority.crt")}'`,
+        `exec '${process.execPath}' '${join(__dirname, "credential-provider.mjs")}'`,
+    ];
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    writeFileSync(file, `${lines.join("\n")}\n`, { mode: 0o700 });
+}
+
+const kubeletClientIds = new Map<string, string>();
+const saved: Saved = existsSync(paths.azure)
+    ? JSON.parse(readFileSync(paths.azure, "utf8"))
+    : { firstPort: 0, ports: {} };
+const azure = new Azure({ infrastructure: new RealInfrastructure(), state: saved.azure, onChange: save });
+let docker: Promise<Docker> | undefined;
+
+function save(): void {
+    writePrivate(paths.azure, JSON.stringify({ ...saved, azure: azure.toJSON() }));
+}
+
+/** The registry's own port for life: the first of the sandbox's block that no other registry has. */
+function portOf(registryId: string): number {
+    const taken = Object.values(saved.ports);
+    const free = Array.from({ length: portCount }, (_, index) => saved.firstPort + index).find(
+        (port) => !taken.includes(port),
+    );
+    const port = saved.ports[registryId] ?? free;
+    if (port === undefined) throw new Error(`The sandbox can run ${portCount} registries; delete one first.`);
+    saved.ports[registryId] = port;
+    return port;
+}
+
+/** The provider stand-ins; each connection of the engine gets an instance of its own. */
+const providers: Record<string, (directory: string) => (report: Report) => Provider> = {
+    "azure-native": () => azureNativeProvider(azure, { forCaller: callerToken }),
+    docker: (directory) =>
+        dockerProvider({ directory, socketPath: async () => (await usableDocker()).socketPath }),
+    kubernetes: () => kubernetesProvider,
+    random: () => randomProvider,
+};
+
+function callerToken(audience: string): string {
+    return identity.tokenFor({ objectId: azure.caller.objectId, tenantId: azure.tenantId }, audience);
+}
+
+/** The docker daemon with the base image in it; a start that failed is tried again when it is next needed. */
+function usableDocker(): Promise<Docker> {
+    docker ??= startDocker({
+        tools,
+        processes,
+        directory: paths.docker,
+        runDirectory: join(runDirectory, "docker"),
+    })
+        .then(async (started) => {
+            await ensureBaseImage(started, baseImage());
+            return started;
+        })
+        .catch((error) => {
+            docker = undefined;
+            throw error;
+        });
+    return docker;
+}
+
+/** What app/Dockerfile builds on. */
+function baseImage(): string {
+    const dockerfile = readFileSync(join(checkout, "app", "Dockerfile"), "utf8");
+    return /^FROM\s+(\S+)/m.exec(dockerfile)?.[1] ?? "nginx";
+}
+
+/** Takes the plugin scripts' connections: one line `<name> TAB <engine address> TAB <directory>` in, one port out. */
+const plugins = createTcpServer((socket) => {
+    const lines = createInterface(socket);
+    lines.once("line", async (line) => {
+        const [name = "", engineAddress = "", directory = ""] = line.split("\t");
+        const factory = providers[name]?.(directory);
+        if (!factory) return void socket.end();
+        const instance = await serve(factory, engineAddress);
+        socket.on("close", instance.stop);
+        socket.write(`${instance.port}\n`);
+    });
+    socket.on("error", () => socket.destroy());
+});
+
+/** Answers the command line; the socket is its owner's only. */
+const control = createHttpServer(async (request, response) => {
+    try {
+        const body = request.method === "POST" ? JSON.parse((await text(request)) || "{}") : {};
+        const answer = await commands[request.url?.slice(1) ?? ""]?.(body);
+        response.writeHead(answer === undefined ? 404 : 200).end(JSON.stringify(answer ?? {}));
+    } catch (error) {
+        response.writeHead(500).end(JSON.stringify({ error: (error as Error).message }));
+    }
+});
+
+const commands: Record<string, (body: { args?: string[] }) => Promise<unknown> | unknown> = {
+    status: () => ({
+        pid: process.pid,
+        port: (plugins.address() as AddressInfo).port,
+        docker: process.env.DOCKER_HOST,
+    }),
+    docker: async () => ({ socketPath: (await usableDocker()).socketPath }),
+    azure: async ({ args = [] }) => ({ output: await runAzureCommand(azure, args) }),
+    stop: async () => {
+        await stop();
+        return {};
+    },
+};
+
+async function stop(): Promise<void> {
+    plugins.close();
+    await Promise.all([
+        ...[...registries.values()].map((registry) => registry.stop()),
+        ...[...clusters.values()].map(async ({ cluster, identityEndpoint }) => {
+            await identityEndpoint.stop();
+            await cluster.stop();
+        }),
+        docker?.then(async (running) => {
+            await removeBaseImage(running, baseImage());
+            await running.stop();
+        }),
+    ]);
+    save();
+    // After the answer is out.
+    setTimeout(() => process.exit(0), 50);
+}
+
+async function boot(): Promise<void> {
+    if (!saved.firstPort) saved.firstPort = await findFreePorts();
+    save();
+    usableDocker().catch((error) => console.error(error));
+    await azure.resume();
+    await new Promise<void>((resolve) => plugins.listen(0, "127.0.0.1", resolve));
+    rmSync(paths.control, { force: true });
+    await new Promise<void>((resolve) => control.listen(paths.control, resolve));
+    chmodSync(paths.control, 0o600);
+}
+
+boot().catch((error) => {
+    console.error(error);
+    process.exit(1);
+});

@@ -1,0 +1,41 @@
+import * as pulumi from "@pulumi/pulumi";
+import { AzureMocks } from "../../sandbox/azure/mocks";
+
+/** The value of an output, or of anything that holds outputs, once all is known. */
+export function resolved<T>(value: pulumi.Input<T>): Promise<pulumi.Unwrap<T>> {
+    return new Promise((resolve) => {
+        pulumi.output(value).apply((known) => resolve(known as pulumi.Unwrap<T>));
+    });
+}
+
+/** Fresh mocks over the model of Azure, set for the stack `dev`. */
+export async function mockedStack(
+    options?: ConstructorParameters<typeof AzureMocks>[0],
+): Promise<AzureMocks> {
+    const mocks = new AzureMocks(options);
+    await pulumi.runtime.setMocks(mocks, "aks-acr", "dev", false);
+    // The SDK's mocks do not know error hooks yet; what a hook does is tested by itself.
+    const monitor = pulumi.runtime.getMonitor() as unknown as { registerErrorHook: unknown };
+    monitor.registerErrorHook = (_: unknown, done: (error: null) => void) => done(null);
+    return mocks;
+}
+
+/** A resource group in Azure for the component under test. */
+export async function withGroup(mocks: AzureMocks): Promise<string> {
+    const { azure } = mocks;
+    await azure.put(`/subscriptions/${azure.subscriptionId}/resourceGroups/team`, { location: "westeurope" });
+    return "team";
+}
+
+/** Inputs of the one resource of a type (and name). */
+export function inputsOf(mocks: AzureMocks, type: string, name?: string) {
+    const found = mocks.of(type, name);
+    if (found.length !== 1) throw new Error(`${found.length} resources of type ${type}`);
+    return found[0]?.inputs ?? {};
+}
+
+/** Resolves when everything that the program has registered so far is done. */
+export function settled(): Promise<void> {
+    // Exported by the SDK, but not in its typings.
+    return (pulumi.runtime as unknown as { waitForRPCs(): Promise<void> }).waitForRPCs();
+}

@@ -1,0 +1,92 @@
+import { execFile } from "node:child_process";
+import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+
+// The engine tests use the sandbox as a person does, through its commands, but one of their own beside the person's.
+
+const checkout = resolve(__dirname, "..", "..");
+export const home = ".sandbox-test";
+
+/** A file or directory of the sandbox under test. */
+export const inHome = (...names: string[]) => join(checkout, home, ...names);
+
+/** What a command did. */
+export interface Outcome {
+    code: number;
+    /** Standard output and standard error, as they came. */
+    output: string;
+    seconds: number;
+}
+
+/** Runs a command of the sandbox: `start`, `stop`, `run <pulumi arguments>`, `azure <arguments>`. */
+export function sandbox(...args: string[]): Promise<Outcome> {
+    const since = Date.now();
+    const command = ["--import", "tsx", join(checkout, "sandbox", "cli.ts"), ...args];
+    const options = { cwd: checkout, env: { ...process.env, AKS_ACR_SANDBOX: home }, maxBuffer: 1e8 };
+    return new Promise((done) => {
+        let output = "";
+        const child = execFile(process.execPath, command, options);
+        child.stdout?.on("data", (text) => {
+            output += text;
+        });
+        child.stderr?.on("data", (text) => {
+            output += text;
+        });
+        child.on("close", (code) => done({ code: code ?? 1, output, seconds: (Date.now() - since) / 1000 }));
+    });
+}
+
+/** Runs a command that must succeed and gives its output. */
+export async function succeed(...args: string[]): Promise<string> {
+    const { code, output } = await sandbox(...args);
+    if (code !== 0) throw new Error(`${args.join(" ")} ended with exit code ${code}:\n${output}`);
+    return output;
+}
+
+/** `pulumi up` as a person types it, with the changes to make taken as they are. */
+export const up = (...more: string[]) => succeed("run", "up", "--yes", "--skip-preview", ...more);
+
+/** The stack's outputs, secrets included. */
+export async function outputs(): Promise<Record<string, never> & { [name: string]: any }> {
+    return JSON.parse(await succeed("run", "stack", "output", "--json", "--show-secrets"));
+}
+
+/** The resources that an update changed, as `<type> <name> <what was done>`, without the stack and components. */
+export function changes(output: string): string[] {
+    const lines = output.matchAll(/^ *(?:\+|~|-|\+-|-\+|\+\+|--) +(\S+) (\S+) (created|updated|deleted|replaced)\b/gm);
+    return [...lines]
+        .map(([, type, name, done]) => `${type} ${name} ${done}`)
+        .filter((line) => !/^(pulumi:pulumi:Stack|aks-acr:)/.test(line))
+        .sort();
+}
+
+/** What the sandbox's Azure answers, as JSON. */
+export async function azure(...args: string[]): Promise<any> {
+    return JSON.parse(await succeed("azure", ...args));
+}
+
+/** Puts a build context of the test's own in place of the checkout's app/, and gives its page's file. */
+export function ownPage(): string {
+    const app = inHome("project", "app");
+    rmSync(app, { recursive: true });
+    cpSync(join(checkout, "app"), app, { recursive: true });
+    return join(app, "index.html");
+}
+
+/** Replaces text in a file that must hold it. */
+export function edit(file: string, from: string, to: string): void {
+    const text = readFileSync(file, "utf8");
+    if (!text.includes(from)) throw new Error(`${file} does not contain ${from}`);
+    writeFileSync(file, text.replace(from, to));
+}
+
+/** Waits until the check gives something, and gives that; fails with what it last saw. */
+export async function eventually<T>(check: () => Promise<T | undefined>, seconds: number, what: string): Promise<T> {
+    const until = Date.now() + seconds * 1000;
+    for (;;) {
+        const found = await check();
+        if (found !== undefined) return found;
+        if (Date.now() > until) throw new Error(`not within ${seconds} s: ${what}`);
+        await new Promise((again) => setTimeout(again, 250));
+    }
+}

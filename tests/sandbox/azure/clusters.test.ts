@@ -1,0 +1,324 @@
+import * as fc from "fast-check";
+import { bringing, clusterBody, newTeam, refusalOf, roles } from "./fixture";
+
+/** A team with a control plane's and a kubelet's identity, and perhaps the grant between them. */
+async function teamWithIdentities({ granted = true } = {}) {
+    const team = await newTeam();
+    const controlPlane = await team.make.identity("control-plane");
+    const kubelet = await team.make.identity("kubelet");
+    if (granted) await team.make.grant(kubelet.id, controlPlane.principalId, roles.identityOperator);
+    return { ...team, controlPlane, kubelet };
+}
+
+const missingPermission =
+    "The cluster using user-assigned managed identity must be granted 'Managed Identity Operator' role to assign kubelet identity. You can run 'az role assignment create --assignee <control-plane-identity-principal-id> --role 'Managed Identity Operator' --scope <kubelet-identity-resource-id>' to grant the permission. See https://learn.microsoft.com/en-us/azure/aks/use-managed-identity#add-role-assignment";
+
+describe("a cluster", () => {
+    test("that brings its kubelet identity shows that one, and its nodes run as it", async () => {
+        const started: string[] = [];
+        const team = await teamWithIdentities();
+        team.azure.infrastructure.startCluster = async ({ kubeletClientId }) => {
+            started.push(kubeletClientId);
+            return { kubeconfig: "apiVersion: v1", fqdn: "10.0.0.1" };
+        };
+        const { make, controlPlane, kubelet } = team;
+        const cluster = await make.cluster(bringing(controlPlane, kubelet));
+        expect(cluster).toMatchObject({
+            identityProfile: {
+                kubeletidentity: {
+                    resourceId: kubelet.id,
+                    clientId: kubelet.clientId,
+                    objectId: kubelet.principalId,
+                },
+            },
+            identity: {
+                type: "UserAssigned",
+                userAssignedIdentities: {
+                    [controlPlane.id]: {
+                        clientId: controlPlane.clientId,
+                        principalId: controlPlane.principalId,
+                    },
+                },
+            },
+            fqdn: "10.0.0.1",
+            nodeResourceGroup: "MC_team_web_westeurope",
+            currentKubernetesVersion: "1.36.2",
+            provisioningState: "Succeeded",
+            powerState: { code: "Running" },
+            servicePrincipalProfile: { clientId: "msi" },
+        });
+        expect(cluster.agentPoolProfiles).toMatchObject([
+            { name: "system", mode: "System", count: 2, currentOrchestratorVersion: "1.36.2" },
+        ]);
+        expect(started).toEqual([kubelet.clientId]);
+    });
+
+    test("that brings none gets a kubelet identity in its node resource group", async () => {
+        const { azure, ids, make } = await newTeam();
+        const { identityProfile } = await make.cluster();
+        const { resourceId, objectId } = identityProfile.kubeletidentity;
+        expect(resourceId).toBe(
+            `${ids.subscription}/resourceGroups/MC_team_web_westeurope/providers/Microsoft.ManagedIdentity/userAssignedIdentities/web-agentpool`,
+        );
+        expect(azure.find(objectId)?.type).toBe("ServicePrincipal");
+    });
+
+    test("shows the issuer of its tokens where that is enabled", async () => {
+        const { azure, make } = await newTeam();
+        const { oidcIssuerProfile } = await make.cluster({ oidcIssuerProfile: { enabled: true } });
+        expect(oidcIssuerProfile.issuerURL).toMatch(
+            new RegExp(
+                `^https://westeurope\\.oic\\.prod-aks\\.azure\\.com/${azure.tenantId}/[0-9a-f-]{36}/$`,
+            ),
+        );
+    });
+
+    test("gives its kubeconfig to those who may have it", async () => {
+        const { azure, ids, make } = await newTeam();
+        await make.cluster();
+        const [credentials] = azure.clusterUserCredentials(ids.cluster);
+        expect(credentials?.name).toBe("clusterUser");
+        expect(Buffer.from(credentials?.value ?? "", "base64").toString()).toContain("kind: Config");
+        azure.signIn("reader@example.com");
+        const refusal = await refusalOf(() => azure.clusterUserCredentials(ids.cluster));
+        expect(refusal.message).toContain(
+            "perform action 'Microsoft.ContainerService/managedClusters/listClusterUserCredential/action'",
+        );
+    });
+
+    test("without local accounts gives no static credential", async () => {
+        const { azure, ids, make } = await newTeam();
+        await make.cluster({ disableLocalAccounts: true });
+        const refusal = await refusalOf(() => azure.clusterUserCredentials(ids.cluster));
+        expect(refusal).toMatchObject({
+            status: 400,
+            code: "BadRequest",
+            message:
+                "Getting static credential is not allowed because this cluster is set to disable local accounts. For more details, see https://learn.microsoft.com/en-us/azure/aks/manage-local-accounts-managed-azure-ad",
+        });
+    });
+
+    test("takes its pools, its node resource group and what is in that along when it is deleted", async () => {
+        const { azure, ids, make } = await newTeam();
+        await make.cluster();
+        await azure.delete(ids.cluster);
+        expect(azure.list().map(({ id }) => id)).toEqual(
+            expect.not.arrayContaining([expect.stringMatching(/web|MC_team/)]),
+        );
+        expect(azure.principals.map(({ name }) => name)).not.toContain("web-agentpool");
+    });
+
+    test("keeps its version on an update that names none", async () => {
+        const { make } = await newTeam();
+        await make.cluster({ kubernetesVersion: "1.35" });
+        expect(await make.cluster({ tags: { team: "web" } })).toMatchObject({
+            currentKubernetesVersion: "1.35.6",
+        });
+    });
+
+    test("is started again with the identity that an update brings, and only then", async () => {
+        const team = await teamWithIdentities();
+        const { azure, make, controlPlane, kubelet } = team;
+        const started: string[] = [];
+        azure.infrastructure.startCluster = async ({ kubeletClientId }) => {
+            started.push(kubeletClientId);
+            return { kubeconfig: "", fqdn: "" };
+        };
+        await make.cluster(bringing(controlPlane, kubelet));
+        await make.cluster({ ...bringing(controlPlane, kubelet), tags: { team: "web" } });
+        const other = await make.identity("other");
+        await make.grant(other.id, controlPlane.principalId, roles.identityOperator);
+        await make.cluster(bringing(controlPlane, other));
+        expect(started).toEqual([kubelet.clientId, other.clientId]);
+    });
+
+    test("of a service principal shows its client id and no secret", async () => {
+        const { make } = await newTeam();
+        const servicePrincipalProfile = { clientId: "sp", secret: "hunter2" };
+        const cluster = await make.cluster({ identity: undefined, servicePrincipalProfile });
+        expect(cluster.servicePrincipalProfile).toEqual({ clientId: "sp" });
+        expect(cluster.identityProfile).toBeUndefined();
+    });
+});
+
+describe("AKS refuses", () => {
+    test("a custom kubelet identity while the control plane's has no role on it", async () => {
+        const { make, controlPlane, kubelet } = await teamWithIdentities({ granted: false });
+        const refusal = await refusalOf(make.cluster(bringing(controlPlane, kubelet)));
+        expect(refusal).toMatchObject({
+            status: 400,
+            code: "CustomKubeletIdentityMissingPermissionError",
+            message: missingPermission,
+        });
+        expect(JSON.parse(refusal.body ?? "")).toEqual({
+            code: "CustomKubeletIdentityMissingPermissionError",
+            details: null,
+            message: missingPermission,
+            subcode: "",
+        });
+    });
+
+    test("a custom kubelet identity while the role on it propagates, and takes it after that", async () => {
+        const { azure, make, clock, controlPlane, kubelet } = await teamWithIdentities({ granted: false });
+        azure.configure({ propagationSeconds: 60 });
+        await make.grant(kubelet.id, controlPlane.principalId, roles.identityOperator);
+        const refusal = await refusalOf(make.cluster(bringing(controlPlane, kubelet)));
+        expect(refusal.code).toBe("CustomKubeletIdentityMissingPermissionError");
+        clock.now += 60_000;
+        await make.cluster(bringing(controlPlane, kubelet));
+    });
+
+    test("a grant in the wrong direction: on the control plane's identity", async () => {
+        const { make, controlPlane, kubelet } = await teamWithIdentities({ granted: false });
+        await make.grant(controlPlane.id, controlPlane.principalId, roles.identityOperator);
+        const refusal = await refusalOf(make.cluster(bringing(controlPlane, kubelet)));
+        expect(refusal.code).toBe("CustomKubeletIdentityMissingPermissionError");
+    });
+
+    test("a custom kubelet identity on a cluster with a system-assigned identity", async () => {
+        const { make, controlPlane, kubelet } = await teamWithIdentities();
+        const { identityProfile } = bringing(controlPlane, kubelet);
+        const refusal = await refusalOf(make.cluster({ identityProfile }));
+        expect(refusal).toMatchObject({
+            status: 400,
+            code: "CustomKubeletIdentityOnlySupportedOnUserAssignedMSICluster",
+        });
+    });
+
+    test.each(["clientId", "objectId"])("a kubelet identity with the %s of another one", async (property) => {
+        const { make, controlPlane, kubelet } = await teamWithIdentities();
+        const body = bringing(controlPlane, kubelet);
+        const other = property === "clientId" ? controlPlane.clientId : controlPlane.principalId;
+        body.identityProfile.kubeletidentity[property] = other;
+        expect((await refusalOf(make.cluster(body))).code).toBe("CustomKubeletIdentityPropertyError");
+    });
+
+    test("an identity that there is not", async () => {
+        const { ids, make } = await newTeam();
+        const missing = ids.identity("missing");
+        const identity = { type: "UserAssigned", userAssignedIdentities: [missing] };
+        expect(await refusalOf(make.cluster({ identity }))).toMatchObject({
+            code: "FailedIdentityOperation",
+            message: `Identity operation for resource '${ids.cluster}' failed with error 'Failed to perform resource identity operation. Status: 'BadRequest'. Response: '{"error":{"code":"BadRequest","message":"Resource '${missing}' was not found."}}'.`,
+        });
+    });
+
+    test("a caller who may not attach the identity", async () => {
+        const { azure, ids, make, controlPlane } = await teamWithIdentities();
+        const objectId = "99999999-0000-4000-8000-000000000000";
+        azure.addPrincipal({ objectId, name: "deployer", type: "ServicePrincipal" });
+        const other = ids.group.replace("team", "clusters");
+        await azure.put(other, { location: "westeurope" });
+        await make.grant(other, objectId, roles.contributor);
+        azure.signIn("deployer");
+        const id = ids.cluster.replace(ids.group, other);
+        const identity = { type: "UserAssigned", userAssignedIdentities: [controlPlane.id] };
+        expect(await refusalOf(azure.put(id, { ...clusterBody, identity }))).toMatchObject({
+            status: 403,
+            code: "LinkedAuthorizationFailed",
+            message: `The client 'deployer' with object id '${objectId}' has permission to perform action 'Microsoft.ContainerService/managedClusters/write' on scope '${id}'; however, it does not have permission to perform action 'Microsoft.ManagedIdentity/userAssignedIdentities/assign/action' on the linked scope(s) '${controlPlane.id}' or the linked scope(s) are invalid.`,
+        });
+    });
+
+    test.each([
+        ["no DNS prefix", { dnsPrefix: undefined }, "dnsPrefix"],
+        ["no agent pool", { agentPoolProfiles: undefined }, "agentPoolProfiles"],
+        ["no identity", { identity: undefined }, "servicePrincipalProfile"],
+        ["no system pool", { agentPoolProfiles: [{ name: "user", mode: "User" }] }, "agentPoolProfiles"],
+    ])("a cluster with %s", async (_, change, target) => {
+        const { make } = await newTeam();
+        const refusal = await refusalOf(make.cluster(change));
+        expect(refusal).toMatchObject({ status: 400, code: "InvalidParameter" });
+        expect(JSON.parse(refusal.body ?? "").target).toBe(target);
+    });
+
+    test("an empty DNS prefix in these words", async () => {
+        const { make } = await newTeam();
+        expect((await refusalOf(make.cluster({ dnsPrefix: "" }))).message).toBe(
+            "The value of parameter dnsPrefix is invalid. Error details: DNS prefix '' is invalid. DNS prefix must contain between 1 and 54 characters. Please see https://aka.ms/aks-naming-rules for more details..",
+        );
+    });
+
+    test("a version that is not supported", async () => {
+        const { make } = await newTeam();
+        expect(await refusalOf(make.cluster({ kubernetesVersion: "1.29.0" }))).toMatchObject({
+            status: 400,
+            code: "K8sVersionNotSupported",
+            message:
+                "Managed cluster web is on version 1.29.0 which is not supported in this region. Please use [az aks get-versions] command to get the supported version list in this region. For more information, see https://aka.ms/supported-version-list",
+        });
+    });
+
+    test("an old version unless the cluster has long-term support", async () => {
+        const { make } = await newTeam();
+        const old = { kubernetesVersion: "1.33.1" };
+        expect((await refusalOf(make.cluster(old))).message).toContain(
+            "which is only available for Long-Term Support (LTS)",
+        );
+        const longTerm = { sku: { name: "Base", tier: "Premium" }, supportPlan: "AKSLongTermSupport" };
+        expect(await make.cluster({ ...old, ...longTerm })).toMatchObject({
+            currentKubernetesVersion: "1.33.1",
+        });
+    });
+
+    test.each([
+        ["dnsPrefix", { dnsPrefix: "other" }],
+        ["networkProfile.podCidr", { networkProfile: { podCidr: "10.9.0.0/16" } }],
+        [
+            "properties.vmSize",
+            { agentPoolProfiles: [{ name: "system", mode: "System", vmSize: "Standard_D2s_v5" }] },
+        ],
+    ])("a change of %s", async (property, change) => {
+        const { make } = await newTeam();
+        await make.cluster({ networkProfile: { podCidr: "10.8.0.0/16" } });
+        expect(await refusalOf(make.cluster(change))).toMatchObject({
+            status: 400,
+            code: "PropertyChangeNotAllowed",
+            message: `Changing property '${property}' is not allowed.`,
+        });
+    });
+});
+
+describe("an agent pool", () => {
+    test("is shown by its cluster, runs its version and survives a change of the cluster", async () => {
+        const { azure, ids, make } = await newTeam();
+        await make.cluster({ kubernetesVersion: "1.35" });
+        await azure.put(`${ids.cluster}/agentPools/user`, { count: 3, vmSize: "Standard_D4s_v5" });
+        const { agentPoolProfiles } = await make.cluster({ tags: { team: "web" } });
+        expect(agentPoolProfiles).toMatchObject([
+            { name: "system", mode: "System" },
+            { name: "user", mode: "User", count: 3, orchestratorVersion: "1.35.6" },
+        ]);
+    });
+
+    test("is not added by naming it in an update of the cluster", async () => {
+        const { make } = await newTeam();
+        await make.cluster();
+        const agentPoolProfiles = [...clusterBody.agentPoolProfiles, { name: "more", mode: "User" }];
+        const updated = await make.cluster({ agentPoolProfiles });
+        expect(updated.agentPoolProfiles.map(({ name }: { name: string }) => name)).toEqual(["system"]);
+    });
+
+    test("needs a cluster", async () => {
+        const { azure, ids } = await newTeam();
+        const refusal = await refusalOf(azure.put(`${ids.cluster}/agentPools/user`, {}));
+        expect(refusal).toMatchObject({ status: 404, code: "ResourceNotFound" });
+    });
+
+    test("may be called any 1 to 12 lower-case letters and digits that begin with a letter", async () => {
+        const { azure, ids, make } = await newTeam();
+        await make.cluster();
+        const accepts = (name: string) =>
+            azure.put(`${ids.cluster}/agentPools/${name}`, {}).then(
+                () => true,
+                () => false,
+            );
+        const names = fc.string({ unit: fc.constantFrom(..."abAB01-"), minLength: 1, maxLength: 14 });
+        await fc.assert(
+            fc.asyncProperty(
+                names,
+                async (name) => (await accepts(name)) === /^[a-z][a-z0-9]{0,11}$/.test(name),
+            ),
+        );
+    });
+});
