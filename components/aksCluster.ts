@@ -41,8 +41,10 @@ export class AksCluster extends pulumi.ComponentResource {
             ...(args.location !== undefined && { location: args.location }),
             ...(args.tags !== undefined && { tags: args.tags }),
         };
-        const controlPlane = new UserAssignedIdentity(`${name}-control-plane`, shared, { parent: this });
-        const kubelet = new UserAssignedIdentity(`${name}-kubelet`, shared, { parent: this });
+        // An identity that is updated previews with an unknown principal, and so with its role assignments replaced.
+        const lasting = { parent: this, ignoreChanges: ["tags"] };
+        const controlPlane = new UserAssignedIdentity(`${name}-control-plane`, shared, lasting);
+        const kubelet = new UserAssignedIdentity(`${name}-kubelet`, shared, lasting);
         // AKS asks for this before it creates the cluster ("Use a pre-created kubelet managed identity").
         const mayUseKubelet = new RoleAssignment(
             `${name}-uses-kubelet`,

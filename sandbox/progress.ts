@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { createWriteStream, mkdirSync } from "node:fs";
 import { dirname } from "node:path";
+import { createInterface } from "node:readline";
 import { stripVTControlCharacters } from "node:util";
 
 /** Says what a running step is doing just now, e.g. the last line of a tool's output. */
@@ -98,15 +99,11 @@ export async function run(command: string, args: string[], options: CommandOptio
         const env = { ...process.env, ...options.environment };
         const child = spawn(command, args, { cwd: options.cwd, env, stdio: ["ignore", "pipe", "pipe"] });
         for (const output of [child.stdout, child.stderr])
-            output.on("data", (data) => {
-                log.write(data);
-                last.push(
-                    ...String(data)
-                        .split(/[\r\n]+/)
-                        .filter(Boolean),
-                );
+            createInterface(output).on("line", (line) => {
+                log.write(`${line}\n`);
+                last.push(line);
                 last.splice(0, last.length - 15);
-                options.report(last.at(-1) ?? "");
+                options.report(line);
             });
         child.on("error", (error) => resolve(error.message));
         child.on("close", (code, signal) => resolve(signal ?? (code === 0 ? "" : `exit code ${code}`)));

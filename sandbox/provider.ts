@@ -163,6 +163,11 @@ function adapt(provider: Provider) {
             response.setSupportspreview(true);
             return response;
         },
+        getSchema: () => {
+            const response = new proto.GetSchemaResponse();
+            response.setSchema("{}");
+            return response;
+        },
         getPluginInfo: () => {
             const response = new plugin.PluginInfo();
             response.setVersion(provider.version);

@@ -63,7 +63,8 @@ export const managedClusters: ResourceType = {
         await azure.infrastructure.stopCluster({ id, name });
         azure.kubeconfigs.delete(id.toLowerCase());
         azure.removePrincipal(computed.principalId);
-        if (azure.resource(computed.nodeGroupId)) await azure.delete(computed.nodeGroupId, azure.owner);
+        if (computed.nodeGroupId && azure.resource(computed.nodeGroupId))
+            await azure.delete(computed.nodeGroupId, azure.owner);
     },
 };
 

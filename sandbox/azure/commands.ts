@@ -103,10 +103,9 @@ function required(options: Options, name: string): string {
 }
 
 function roleNamed(name: string): string {
-    const role = Object.entries(roleDefinitions).find(
-        ([id, each]) => same(each.name, name) || same(id, name),
+    const role = roleDefinitions.find((each) => same(each.name, name) || same(each.id, name));
+    if (role) return role.id;
+    throw new Error(
+        `There is no role ${name}; use one of ${roleDefinitions.map((each) => each.name).join(", ")}.`,
     );
-    if (role) return role[0];
-    const names = Object.values(roleDefinitions).map((each) => each.name);
-    throw new Error(`There is no role ${name}; use one of ${names.join(", ")}.`);
 }

@@ -136,7 +136,10 @@ export class Azure {
         this.state = structuredClone(options.state ?? newTenant());
         // Operations ended with the process that ran them; what was being created has to be created again.
         const lost = this.state.resources.filter((each) => each.provisioningState === "Creating");
-        for (const { id } of lost) this.forget(id);
+        const managed = this.state.resources.filter(({ body }) =>
+            lost.some(({ id }) => id === body.managedBy),
+        );
+        for (const { id } of [...lost, ...managed]) this.forget(id);
         for (const each of this.state.resources) each.provisioningState = "Succeeded";
     }
 

@@ -76,6 +76,7 @@ const mappings: Record<string, Mapping> = {
 };
 
 const alwaysReadOnly = ["name", "type", "provisioningState", "systemData", "azureApiVersion"];
+const readOnlyInside = words("currentOrchestratorVersion eTag issuerURL nodeImageVersion provisioningState");
 /** azure-native's mark of an automatic name, which lets a replacement come before the deletion. */
 const createBeforeDelete = "__createBeforeDelete";
 /** The Azure CLI's application, through which a person who ran `az login` calls. */
@@ -145,15 +146,11 @@ export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Repo
                 const shown = await ask(() => azure.get(id)).catch(unlessGone);
                 if (!shown) return undefined;
                 const outputs = outputsOf(mapping, shown);
-                const writable = without(outputs, [...alwaysReadOnly, ...mapping.readOnly]);
+                const writable = writableOf(mapping, outputs);
                 const importing = Object.keys(state.inputs).length === 0;
                 const inputs = importing
                     ? { ...pathInputs(mapping, id), ...writable, azureApiVersion: mapping.apiVersion }
-                    : drifted(
-                          state.inputs,
-                          without(state.outputs, [...alwaysReadOnly, ...mapping.readOnly]),
-                          writable,
-                      );
+                    : drifted(state.inputs, writableOf(mapping, state.outputs), writable);
                 return { id, inputs, outputs };
             },
             async update({ type }, id, olds, news, preview) {
@@ -227,6 +224,16 @@ function previewOf(mapping: Mapping, inputs: Properties): Properties {
     const computed = [...alwaysReadOnly, ...mapping.readOnly].map((key) => [key, unknown]);
     const known = { ...bodyOf(mapping, inputs), azureApiVersion: mapping.apiVersion };
     return { ...Object.fromEntries(computed), ...known };
+}
+
+/** The outputs that could be inputs, as those would be written. */
+function writableOf({ readOnly }: Mapping, outputs: Properties): Properties {
+    const shaped = JSON.stringify(without(outputs, [...alwaysReadOnly, ...readOnly]), (key, value) => {
+        if (readOnlyInside.includes(key)) return undefined;
+        // ARM shows an object with the ids as keys, azure-native takes a list.
+        return key === "userAssignedIdentities" && isObject(value) ? Object.keys(value) : value;
+    });
+    return JSON.parse(shaped);
 }
 
 /** The inputs that an id holds, for an import. */

@@ -9,76 +9,37 @@ import {
     same,
 } from "./model";
 
-const [registry, identity] = [
-    "Microsoft.ContainerRegistry/registries",
-    "Microsoft.ManagedIdentity/userAssignedIdentities",
-];
-const content = (verb: string) => `${registry}/repositories/content/${verb}`;
 const assignments = "Microsoft.Authorization/roleAssignments";
+const identities = "Microsoft.ManagedIdentity/userAssignedIdentities";
+const registry = "Microsoft.ContainerRegistry/registries";
+const [pull, push] = [`${registry}/pull/read`, `${registry}/push/write`];
+const [readContent, writeContent] = ["read", "write"].map(
+    (verb) => `data ${registry}/repositories/content/${verb}`,
+);
 
-/** A built-in role ("Azure built-in roles"), with the actions that matter here. */
-interface RoleDefinition {
-    /** GUID of the role, the same in every subscription. */
-    id: string;
-    name: string;
-    actions: string[];
-    notActions?: string[];
-    dataActions?: string[];
-}
+/** Built-in roles ("Azure built-in roles") with the actions that matter here; `not` and `data` mark those that are none. */
+const builtIn = `
+8e3af657-a8ff-443c-a75c-2fe8c4bcb635 Owner: *
+b24988ac-6180-42a0-ab88-20f7382dd24c Contributor: *, not Microsoft.Authorization/*/delete, not Microsoft.Authorization/*/write
+acdd72a7-3385-48ef-bd42-f606fba81ae7 Reader: */read
+18d7d88d-d35e-4fb5-a5c3-7773c20a72d9 User Access Administrator: */read, Microsoft.Authorization/*
+f58310d9-a9f6-439a-9e8d-f62e7b41a168 Role Based Access Control Administrator: */read, ${assignments}/*
+f1a07417-d97a-45cb-824c-7a7467783830 Managed Identity Operator: ${identities}/read, ${identities}/assign/action
+4d97b98b-1d4f-4787-a291-c67834d212e7 Network Contributor: Microsoft.Network/*
+7f951dda-4ed3-4680-a7ca-43fe172d538d AcrPull: ${pull}
+8311e382-0749-4cb8-b61a-304f252e45ec AcrPush: ${pull}, ${push}
+b93aa761-3e63-49ed-ac28-beffa264f7ac Container Registry Repository Reader: ${readContent}
+2a1e307c-b015-4ebd-883e-5b7698a07328 Container Registry Repository Writer: ${readContent}, ${writeContent}`;
 
-/** The roles that the model knows. */
-export const roleDefinitions: RoleDefinition[] = [
-    { id: "8e3af657-a8ff-443c-a75c-2fe8c4bcb635", name: "Owner", actions: ["*"] },
-    {
-        id: "b24988ac-6180-42a0-ab88-20f7382dd24c",
-        name: "Contributor",
-        actions: ["*"],
-        notActions: ["Microsoft.Authorization/*/delete", "Microsoft.Authorization/*/write"],
+/** The roles that the model knows, each with its GUID. */
+export const roleDefinitions = [...builtIn.matchAll(/^(\S+) (.*): (.*)$/gm)].map(
+    ([, id = "", name = "", all = ""]) => {
+        const marked = (mark: string) =>
+            all.split(", ").flatMap((each) => (each.startsWith(mark) ? [each.slice(mark.length)] : []));
+        const actions = all.split(", ").filter((each) => !each.includes(" "));
+        return { id, name, actions, notActions: marked("not "), dataActions: marked("data ") };
     },
-    { id: "acdd72a7-3385-48ef-bd42-f606fba81ae7", name: "Reader", actions: ["*/read"] },
-    {
-        id: "18d7d88d-d35e-4fb5-a5c3-7773c20a72d9",
-        name: "User Access Administrator",
-        actions: ["*/read", "Microsoft.Authorization/*"],
-    },
-    {
-        id: "f58310d9-a9f6-439a-9e8d-f62e7b41a168",
-        name: "Role Based Access Control Administrator",
-        actions: ["*/read", `${assignments}/*`],
-    },
-    {
-        id: "f1a07417-d97a-45cb-824c-7a7467783830",
-        name: "Managed Identity Operator",
-        actions: [`${identity}/read`, `${identity}/assign/action`],
-    },
-    {
-        id: "4d97b98b-1d4f-4787-a291-c67834d212e7",
-        name: "Network Contributor",
-        actions: ["Microsoft.Network/*"],
-    },
-    {
-        id: "7f951dda-4ed3-4680-a7ca-43fe172d538d",
-        name: "AcrPull",
-        actions: [`${registry}/pull/read`],
-    },
-    {
-        id: "8311e382-0749-4cb8-b61a-304f252e45ec",
-        name: "AcrPush",
-        actions: [`${registry}/pull/read`, `${registry}/push/write`],
-    },
-    {
-        id: "b93aa761-3e63-49ed-ac28-beffa264f7ac",
-        name: "Container Registry Repository Reader",
-        actions: [],
-        dataActions: [content("read")],
-    },
-    {
-        id: "2a1e307c-b015-4ebd-883e-5b7698a07328",
-        name: "Container Registry Repository Writer",
-        actions: [],
-        dataActions: [content("read"), content("write")],
-    },
-];
+);
 
 /** Something that somebody wants to do. */
 export interface Request {

@@ -208,7 +208,8 @@ class Start {
             "heartbeat-interval": 20,
             "election-timeout": 200,
         };
-        const command = ["env", "-C", runDirectory, join(tools.packages, "bin", "etcd")];
+        const enter = 'cd "$0" && rm -f etcd:* && exec "$@"';
+        const command = ["sh", "-c", enter, runDirectory, join(tools.packages, "bin", "etcd")];
         return this.start("etcd", command, flags, () => answers(this.etcd));
     }
 

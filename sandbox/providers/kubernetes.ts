@@ -1,6 +1,13 @@
+import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isDeepStrictEqual } from "node:util";
-import { connect, type KubernetesClient, KubernetesError, type KubernetesObject } from "../kubernetes/client";
+import {
+    connect,
+    type KubernetesClient,
+    KubernetesError,
+    type KubernetesObject,
+    type RequestOptions,
+    Unreachable,
+} from "../kubernetes/client";
 import {
     hasUnknown,
     NotReady,
@@ -9,228 +16,309 @@ import {
     type Report,
     type Resource,
 } from "../provider";
-import { deploymentReadiness, type Readiness, serviceReadiness } from "./readiness";
+import { annotation, clusterDifference, importedInputs, objectDifference, refreshed } from "./difference";
+import { deploymentReadiness, type Problem, type Readiness, serviceReadiness } from "./readiness";
 
-const version = "4.34.2";
-/** Who owns the fields that are applied; a conflict with anybody else stops the update. */
-const fieldManager = "pulumi-kubernetes";
-/** The vendor's defaults, in milliseconds ("customTimeouts"). */
-const readyWithin = 10 * 60_000;
+/** Seconds to wait for an object to be ready or gone, without `customTimeouts`: the vendor's default. */
+const defaultTimeout = 10 * 60;
 const pollEvery = 300;
+/** How long before a create is tried again whose namespace or kind is not there yet, in milliseconds. */
+const createAgainAfter = [500, 1000, 2000, 4000];
 
-/** Properties whose change needs a new object, by kind; for all kinds also its identity. */
-const immutable: Record<string, string[]> = {
-    Deployment: ["spec.selector"],
-    Service: ["spec.clusterIP", "spec.type"],
-};
-const identity = ["apiVersion", "kind", "metadata.name", "metadata.namespace"];
+/** What the vendor's plugin keeps beside the live object: who owns the fields that were applied. */
+const fieldManagerKey = "__fieldManager";
 
 /**
- * Stands in for the vendor's kubernetes provider 4.34 for objects of any kind: server-side apply, waiting until a
- * Deployment has rolled out and a Service has endpoints, drift by reading.
+ * Stands in for the vendor's plugin of kubernetes 4.34.2 for objects of any kind: server-side apply, waiting until a
+ * Deployment has rolled out and a Service has endpoints, drift by reading. No Helm, no Patch resources, no YAML files.
  */
 export function kubernetesProvider(report: Report): Provider {
     let client: KubernetesClient | undefined;
+    let down: Unreachable | undefined;
+    let config: Properties = {};
     const discovered = new Map<string, Promise<KubernetesObject[]>>();
 
-    function cluster(): KubernetesClient {
-        if (client) return client;
-        throw new Error(
-            "The Kubernetes provider has no kubeconfig; give it one, or create the cluster first.",
-        );
+    /** Asks the API server; one that was out of reach for all the client's tries is not asked again in this run. */
+    async function call(method: "GET" | "PATCH" | "DELETE", path: string, options?: RequestOptions) {
+        if (!client)
+            throw new Error("The Kubernetes provider has no kubeconfig; set the argument `kubeconfig`.");
+        if (down) throw down;
+        return await client.call(method, path, options).catch((error) => {
+            if (error instanceof Unreachable) down = error;
+            throw error;
+        });
     }
 
-    /** Path of an object, or of all of its kind where it has no name. */
-    async function pathOf({ apiVersion, kind, metadata = {} }: Properties): Promise<string> {
-        const base = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+    /** How the API server calls a kind; a KubernetesError of 404 where it knows none. */
+    async function typeOf({ apiVersion, kind }: Properties) {
+        const path = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
         const known =
-            discovered.get(base) ??
-            cluster()
-                .call("GET", base)
-                .then(({ resources }) => resources);
-        discovered.set(base, known);
-        const type = (await known).find(
-            (each: KubernetesObject) => each.kind === kind && !each.name.includes("/"),
-        );
-        if (!type) throw new Error(`The cluster knows no ${kind} in ${apiVersion}; check the API version.`);
-        const namespace = type.namespaced ? `/namespaces/${metadata.namespace ?? "default"}` : "";
-        return `${base}${namespace}/${type.name}/${metadata.name}`;
-    }
-
-    async function apply(inputs: Properties, dryRun: boolean): Promise<KubernetesObject> {
-        const force = inputs.metadata?.annotations?.["pulumi.com/patchForce"] === "true" ? "true" : "false";
-        const query = { fieldManager, force, ...(dryRun && { dryRun: "All" }) };
-        const options = { query, body: inputs, contentType: "application/apply-patch+yaml" };
-        return await cluster()
-            .call("PATCH", await pathOf(inputs), options)
-            .catch((error) => {
-                if (!(error instanceof KubernetesError) || error.reason !== "Conflict") throw error;
-                throw new Error(
-                    `${error.message}. Remove these fields from the program, or take them over with the annotation pulumi.com/patchForce: "true".`,
-                );
-            });
-    }
-
-    /** Applies and waits until the object is ready; in a preview only asks whether it could be. */
-    async function bring({ urn }: Resource, inputs: Properties, preview: boolean): Promise<Properties> {
-        if (preview) {
-            // What the object needs, such as its namespace, may come with the same update.
-            const missing = (error: Error) => !(error instanceof KubernetesError && error.status === 404);
-            if (client && !hasUnknown(inputs)) {
-                await apply(inputs, true).catch((error) => {
-                    if (missing(error)) throw error;
-                });
-            }
-            return inputs;
+            discovered.get(path) ?? call("GET", path).then(({ resources }): KubernetesObject[] => resources);
+        discovered.set(path, known);
+        try {
+            const type = (await known).find((each) => each.kind === kind && !each.name.includes("/"));
+            if (type) return { path, type };
+            const message = `The cluster knows no ${kind} of ${apiVersion}. Check apiVersion, or create its CustomResourceDefinition first (dependsOn).`;
+            throw new KubernetesError(404, "NotFound", message);
+        } catch (error) {
+            // It may come with the same update.
+            discovered.delete(path);
+            throw error;
         }
-        const applied = await apply(inputs, false);
-        return outputsOf(await ready(urn, applied));
     }
 
-    async function ready(urn: string, applied: KubernetesObject): Promise<KubernetesObject> {
-        if (applied.metadata.annotations?.["pulumi.com/skipAwait"] === "true") return applied;
+    async function pathOf(object: Properties): Promise<string> {
+        const { path, type } = await typeOf(object);
+        const namespace = type.namespaced ? `/namespaces/${object.metadata.namespace ?? "default"}` : "";
+        return `${path}${namespace}/${type.name}/${object.metadata.name}`;
+    }
+
+    async function apply(
+        inputs: Properties,
+        fieldManager: string,
+        preview?: "create" | "update",
+    ): Promise<KubernetesObject> {
+        // What is to be replaced is still there at a preview, under another field manager.
+        const force = String(preview === "create" || annotation("patchForce", inputs) === "true");
+        const query = { fieldManager, force, fieldValidation: "Warn", ...(preview && { dryRun: "All" }) };
+        const { namespace: _, ...metadata } = inputs.metadata;
+        const body = (await typeOf(inputs)).type.namespaced ? inputs : { ...inputs, metadata };
+        const options = { query, body, contentType: "application/apply-patch+yaml" };
+        return await call("PATCH", await pathOf(inputs), options).catch((error) => {
+            if (!(error instanceof KubernetesError)) throw error;
+            const advice =
+                error.reason === "Conflict"
+                    ? '\nSomebody else manages these fields: leave them out of the program, or take them over with the annotation pulumi.com/patchForce: "true".'
+                    : "";
+            const message = `${inputs.kind} ${idOf(inputs)} was refused by the API server: ${error.message}${advice}`;
+            throw new KubernetesError(error.status, error.reason, message);
+        });
+    }
+
+    /** What would be after an update; the inputs where that cannot be told yet. */
+    async function previewed(inputs: Properties, manager: string, kind: "create" | "update") {
+        if (hasUnknown(inputs)) return inputs;
+        try {
+            const { status, ...object } = outputsOf(await apply(inputs, manager, kind), manager);
+            return kind === "create" ? object : { ...object, status };
+        } catch (error) {
+            if (error instanceof Unreachable) return inputs;
+            if (!(error instanceof KubernetesError)) throw error;
+            // Forbidden, or in a namespace or of a kind that the same update creates.
+            if ([403, 404].includes(error.status)) return inputs;
+            if (kind === "create" && /field is immutable/.test(error.message)) return inputs;
+            throw error;
+        }
+    }
+
+    /** Waits until an applied object is ready, telling what is awaited and what is wrong. */
+    async function ready(urn: string, applied: KubernetesObject, fieldManager: string, timeout = 0) {
+        if (annotation("skipAwait", applied) === "true") return outputsOf(applied, fieldManager);
+        const seconds = timeout || Number(annotation("timeoutSeconds", applied)) || defaultTimeout;
+        const until = Date.now() + seconds * 1000;
         const path = await pathOf(applied);
-        const until = Date.now() + readyWithin;
-        const warned = new Set<string>();
-        let said = "";
-        for (;;) {
-            const object = await cluster().call("GET", path);
-            const state = await readiness(object);
-            if (state.ready) return object;
-            if (state.message !== said) report(state.message, { urn, passing: true });
-            said = state.message;
-            for (const problem of state.problems.filter((each) => !warned.has(each))) {
-                report(problem, { urn, warning: true });
-                warned.add(problem);
+        const said = new Set<string>();
+        for (let object = applied; ; await sleep(pollEvery)) {
+            let state: Readiness;
+            try {
+                object = await call("GET", path);
+                state = await readiness(object);
+            } catch (error) {
+                if (error instanceof KubernetesError && error.status >= 429 && Date.now() < until) continue;
+                // It is there all the same, and the state must know.
+                throw notReady(object, fieldManager, [(error as Error).message]);
             }
-            if (Date.now() > until) {
-                const name = `${object.metadata.namespace}/${object.metadata.name}`;
-                const message = `the ${object.kind} ${name} was not ready within ${readyWithin / 60_000} minutes: ${state.message}`;
-                throw new NotReady(message, name, outputsOf(object), [state.message, ...state.problems]);
+            if (!said.has(state.message)) report(state.message, { urn, passing: true });
+            said.add(state.message);
+            if (state.ready) return outputsOf(object, fieldManager);
+            for (const problem of state.problems) {
+                // An image that cannot be pulled changes between two reasons.
+                const key = problem.subject + problem.reason.replace("ImagePullBackOff", "ErrImagePull");
+                if (!said.has(key)) report(textOf(problem), { urn, warning: true });
+                said.add(key);
             }
-            await sleep(pollEvery);
+            if (Date.now() > until)
+                throw notReady(object, fieldManager, [
+                    `Timed out after ${seconds} s: ${state.message}`,
+                    ...state.problems.map(textOf),
+                ]);
         }
     }
 
     async function readiness(object: KubernetesObject): Promise<Readiness> {
         const { namespace, name } = object.metadata;
-        if (object.kind === "Deployment") {
-            const labels = Object.entries(object.spec.selector?.matchLabels ?? {}).map(
-                ([key, value]) => `${key}=${value}`,
+        const list = async (path: string, labelSelector: string): Promise<KubernetesObject[]> =>
+            (await call("GET", path.replace("*", `namespaces/${namespace}`), { query: { labelSelector } }))
+                .items;
+        if (object.kind === "Deployment" && object.apiVersion === "apps/v1") {
+            const labels = Object.entries(object.spec.selector.matchLabels ?? {});
+            const selector = labels.map(([key, value]) => `${key}=${value}`).join(",");
+            return deploymentReadiness(
+                object,
+                await list("/apis/apps/v1/*/replicasets", selector),
+                await list("/api/v1/*/pods", selector),
             );
-            const query = { labelSelector: labels.join(",") };
-            const { items } = await cluster().call("GET", `/api/v1/namespaces/${namespace}/pods`, { query });
-            return deploymentReadiness(object, items);
         }
-        if (object.kind !== "Service") return { ready: true, message: "", problems: [] };
-        const query = { labelSelector: `kubernetes.io/service-name=${name}` };
-        const slices = `/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`;
-        return serviceReadiness(object, (await cluster().call("GET", slices, { query })).items);
+        if (object.kind === "Service" && object.apiVersion === "v1") {
+            const selector = `kubernetes.io/service-name=${name}`;
+            return serviceReadiness(
+                object,
+                await list("/apis/discovery.k8s.io/v1/*/endpointslices", selector),
+            );
+        }
+        return { ready: true, message: "", problems: [] };
     }
 
     return {
-        version,
-        configure({ kubeconfig }) {
-            if (kubeconfig && !hasUnknown(kubeconfig)) client = connect(kubeconfig);
+        version: "4.34.2",
+
+        configure(given) {
+            config = given;
+            if (given.kubeconfig) client = connect(given.kubeconfig);
         },
-        diffConfig(olds, news) {
-            const changed = ["clusterIdentifier", "kubeconfig"].filter(
-                (key) => hasUnknown(news[key]) || olds[key] !== news[key],
-            );
-            // The identifier says whether it is another cluster; without one, another kubeconfig is.
-            const decisive = news.clusterIdentifier === undefined ? "kubeconfig" : "clusterIdentifier";
-            return { changed, replaces: changed.filter((key) => key === decisive) };
+
+        diffConfig: clusterDifference,
+
+        async check({ type, name }, olds, news, randomSeed) {
+            if (news.kind !== type.split(":")[2] || typeof news.metadata === "string")
+                return unsupported(type, news);
+            const metadata = { ...news.metadata };
+            const inputs = { ...news, metadata };
+            if (metadata.name === undefined) {
+                const seed = randomSeed.length >= 4 ? Buffer.from(randomSeed) : randomBytes(4);
+                const kept = annotation("autonamed", olds) && olds.metadata.name;
+                metadata.name = kept || `${name}-${seed.toString("hex", 0, 4)}`;
+                if (!hasUnknown(metadata.annotations))
+                    metadata.annotations = { ...metadata.annotations, "pulumi.com/autonamed": "true" };
+            }
+            if (metadata.namespace === undefined) {
+                const namespaced = await typeOf(news).then(
+                    ({ type: found }) => found.namespaced,
+                    // A kind that does not exist yet is taken to be namespaced, as the vendor does.
+                    (error) => (error instanceof Unreachable ? olds.metadata?.namespace : true),
+                );
+                if (namespaced) metadata.namespace = config.namespace ?? "default";
+            }
+            return { inputs };
         },
-        check({ name }, olds, news, randomSeed) {
-            if (news.metadata?.name !== undefined) return { inputs: news };
-            const suffix = Buffer.from(randomSeed).toString("hex").slice(0, 8);
-            const annotations = { ...news.metadata?.annotations, "pulumi.com/autonamed": "true" };
-            const metadata = {
-                ...news.metadata,
-                annotations,
-                name: olds.metadata?.name ?? `${name}-${suffix}`,
-            };
-            return { inputs: { ...news, metadata } };
+
+        diff: (_resource, _id, olds, news) => objectDifference(olds.inputs, news, config),
+
+        async create({ urn }: Resource, inputs, preview, timeout?: number) {
+            const manager = fieldManagerOf(inputs, {});
+            if (preview) return { id: "", outputs: await previewed(inputs, manager, "create") };
+            for (const pause of createAgainAfter) {
+                const applied = await apply(inputs, manager).catch((error) => {
+                    if (!isGone(error)) throw error;
+                    report(`${error.message} Trying again.`, { urn, passing: true });
+                });
+                if (applied)
+                    return { id: idOf(applied), outputs: await ready(urn, applied, manager, timeout) };
+                await sleep(pause);
+            }
+            const applied = await apply(inputs, manager);
+            return { id: idOf(applied), outputs: await ready(urn, applied, manager, timeout) };
         },
-        diff(_resource, _id, olds, news) {
-            const changed = changedPaths(olds.inputs, news);
-            const fixed = [...identity, ...(immutable[news.kind] ?? [])];
-            const replaces = changed.filter((path) =>
-                fixed.some((each) => path === each || path.startsWith(`${each}.`)),
-            );
-            const autonamed = news.metadata?.annotations?.["pulumi.com/autonamed"] === "true";
-            return { changed, replaces, deleteBeforeReplace: replaces.length > 0 && !autonamed };
+
+        async update({ urn }: Resource, _id, olds, news, preview, timeout?: number) {
+            const manager = fieldManagerOf(news, olds.outputs);
+            if (preview) return await previewed(news, manager, "update");
+            return await ready(urn, await apply(news, manager), manager, timeout);
         },
-        async create(resource, inputs, preview) {
-            const outputs = await bring(resource, inputs, preview);
-            return { id: preview ? "" : idOf(outputs), outputs };
-        },
-        async read(_resource, id, state) {
+
+        async read({ type }, id, { inputs, outputs }) {
+            const [, group = "", kind = ""] = type.split(":");
             const [name, namespace] = id.split("/").reverse();
-            const asked = state.inputs.kind ? state.inputs : state.outputs;
-            const metadata = { ...asked.metadata, name, ...(namespace && { namespace }) };
-            const object = await cluster()
-                .call("GET", await pathOf({ ...asked, metadata }))
-                .catch(unlessGone);
-            if (!object) return undefined;
-            const inputs =
-                Object.keys(state.inputs).length > 0 ? project(object, state.inputs) : outputsOf(object);
-            return { id, inputs: inputs as Properties, outputs: outputsOf(object) };
+            const named = {
+                apiVersion: group.replace(/^core\//, ""),
+                kind,
+                ...inputs,
+                metadata: { name, namespace },
+            };
+            try {
+                const live = await call("GET", await pathOf(named));
+                const manager = fieldManagerOf(inputs, outputs);
+                const state = outputsOf(live, manager);
+                const imported = Object.keys(inputs).length === 0;
+                if (!imported && annotation("skipAwait", inputs) !== "true") {
+                    const { ready, message, problems } = await readiness(live);
+                    if (!ready) throw notReady(live, manager, [message, ...problems.map(textOf)]);
+                }
+                const current = imported ? importedInputs(live) : refreshed(inputs, outputs, state);
+                return { id, inputs: current as Properties, outputs: state };
+            } catch (error) {
+                if (isGone(error) || (error instanceof Unreachable && forgets())) return undefined;
+                throw withWayOut(error);
+            }
         },
-        update: (resource, _id, _olds, news, preview) => bring(resource, news, preview),
-        async delete({ urn }, _id, { outputs }) {
-            const path = await pathOf(outputs);
-            const query = { propagationPolicy: "Foreground" };
-            await cluster().call("DELETE", path, { query }).catch(unlessGone);
-            const until = Date.now() + readyWithin;
-            while (await cluster().call("GET", path).catch(unlessGone)) {
-                if (Date.now() > until)
-                    throw new Error(`${path} is still there after 10 minutes; see what holds it.`);
-                report("Waiting for the object to be gone", { urn, passing: true });
-                await sleep(pollEvery);
+
+        async delete({ urn }: Resource, _id, { inputs, outputs }, timeout?: number) {
+            try {
+                const path = await pathOf(outputs);
+                const propagationPolicy =
+                    annotation("deletionPropagationPolicy", inputs, outputs) ?? "Foreground";
+                const seconds = timeout || Number(annotation("timeoutSeconds", inputs)) || defaultTimeout;
+                await call("DELETE", path, { query: { propagationPolicy } });
+                if (annotation("skipAwait", inputs) === "true") return;
+                for (const until = Date.now() + seconds * 1000; ; await sleep(pollEvery)) {
+                    const object = await call("GET", path);
+                    if (object.metadata.uid !== outputs.metadata.uid) return;
+                    report("Waiting for deletion to complete", { urn, passing: true });
+                    if (Date.now() > until) throw stillThere(object, seconds);
+                }
+            } catch (error) {
+                if (isGone(error) || (error instanceof Unreachable && forgets())) return;
+                throw withWayOut(error);
             }
         },
     };
+
+    /** Whether objects of a cluster out of reach are to be forgotten. */
+    function forgets(): boolean {
+        return String(config.deleteUnreachable ?? process.env.PULUMI_K8S_DELETE_UNREACHABLE) === "true";
+    }
 }
 
-function unlessGone(error: Error): undefined {
-    if (error instanceof KubernetesError && error.status === 404) return undefined;
-    throw error;
+const isGone = (error: unknown) => error instanceof KubernetesError && error.status === 404;
+const textOf = ({ subject, reason, message }: Problem) => `${subject}: [${reason}] ${message}`;
+const idOf = ({ metadata }: Properties): string =>
+    metadata.namespace ? `${metadata.namespace}/${metadata.name}` : metadata.name;
+
+function unsupported(type: string, inputs: Properties): { inputs: Properties } {
+    if (hasUnknown(inputs.metadata) && inputs.kind) return { inputs };
+    throw new Error(
+        `The sandbox's stand-in for the kubernetes plugin knows no ${type}: it makes objects of the API server, nothing of Helm and no patches. Install the plugin: pulumi plugin install resource kubernetes 4.34.2.`,
+    );
 }
 
-function idOf({ metadata }: Properties): string {
-    return metadata.namespace ? `${metadata.namespace}/${metadata.name}` : metadata.name;
+/** A name of its own for each resource, so that two that set the same field see each other. */
+const fieldManagerOf = (inputs: Properties, outputs: Properties): string =>
+    annotation("patchFieldManager", inputs) ??
+    outputs[fieldManagerKey] ??
+    `pulumi-kubernetes-${randomBytes(4).toString("hex")}`;
+
+/** The live object as the vendor's plugin keeps it, without the bookkeeping of fields, which is long and of no use. */
+function outputsOf(object: KubernetesObject, fieldManager: string): Properties {
+    const { managedFields: _, ...metadata } = object.metadata;
+    return { ...object, metadata, [fieldManagerKey]: fieldManager, __initialApiVersion: object.apiVersion };
 }
 
-/** The object without its bookkeeping of fields, which is long and of use to nobody. */
-function outputsOf(object: KubernetesObject): Properties {
-    const { managedFields, ...metadata } = object.metadata;
-    return { ...object, metadata };
+function notReady(object: KubernetesObject, fieldManager: string, reasons: string[]): NotReady {
+    const message = `${object.kind} ${idOf(object)} exists but is not ready. ${reasons[0]}`;
+    return new NotReady(message, idOf(object), outputsOf(object, fieldManager), reasons);
 }
 
-/** Paths at which two sets of inputs differ; what is not known yet counts as different. */
-export function changedPaths(before: unknown, after: unknown, path = ""): string[] {
-    if (isDeepStrictEqual(before, after) && !hasUnknown(after)) return [];
-    const plain = (value: unknown): value is Properties => typeof value === "object" && value !== null;
-    if (!plain(before) || !plain(after) || Array.isArray(before) !== Array.isArray(after)) return [path];
-    const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])];
-    const at = (key: string) => {
-        if (Array.isArray(after)) return `${path}[${key}]`;
-        const simple = /^[\w-]+$/.test(key) ? key : `["${key}"]`;
-        return path && !simple.startsWith("[") ? `${path}.${simple}` : `${path}${simple}`;
-    };
-    return keys.flatMap((key) => changedPaths(before[key], after[key], at(key)));
+function stillThere({ kind, metadata, status }: KubernetesObject, seconds: number): Error {
+    const finalizers = metadata.finalizers?.length
+        ? ` Finalizers hold it: ${metadata.finalizers.join(", ")}.`
+        : "";
+    const said = (status?.conditions ?? []).map(({ message }: KubernetesObject) => ` ${message}`).join("");
+    return new Error(`${kind} ${idOf({ metadata })} is still there after ${seconds} s.${finalizers}${said}`);
 }
 
-/** What the live object says of the properties that the inputs set. */
-export function project(live: unknown, inputs: unknown): unknown {
-    if (Array.isArray(inputs) && Array.isArray(live))
-        return live.map((each, index) => project(each, inputs[index] ?? each));
-    if (typeof inputs !== "object" || inputs === null || typeof live !== "object" || live === null)
-        return live;
-    const entries = Object.keys(inputs).map((key) => [
-        key,
-        project((live as Properties)[key], (inputs as Properties)[key]),
-    ]);
-    return Object.fromEntries(entries.filter(([, value]) => value !== undefined));
+function withWayOut(error: unknown): unknown {
+    if (!(error instanceof Unreachable)) return error;
+    return new Error(
+        `${error.message}. Where the cluster is gone for good, give its provider deleteUnreachable: true, or run \`pulumi up\` with PULUMI_K8S_DELETE_UNREACHABLE=true, or take the object out of the state with \`pulumi state delete\`.`,
+    );
 }

@@ -1,59 +1,117 @@
 import type { KubernetesObject } from "../kubernetes/client";
 
+/** What keeps an object from being ready. */
+export interface Problem {
+    /** What has it, e.g. `[Pod nginx/nginx0-6d5f-x2x8p] container nginx`. */
+    subject: string;
+    /** Kubernetes' word for it, e.g. `ImagePullBackOff`. */
+    reason: string;
+    message: string;
+}
+
 /** Whether an object has become what it was applied to be. */
 export interface Readiness {
     ready: boolean;
-    /** What is awaited, in the words of the vendor's provider. */
+    /** What is awaited, in the words of the vendor's plugin. */
     message: string;
-    /** What keeps it from being ready, such as an image that cannot be pulled. */
-    problems: string[];
+    problems: Problem[];
 }
 
-/** A Deployment is ready when all its replicas are of the new template and available, and none of an old one is left. */
-export function deploymentReadiness(deployment: KubernetesObject, pods: KubernetesObject[]): Readiness {
+const awaited = (message: string, problems: Problem[] = []): Readiness => ({
+    ready: false,
+    message,
+    problems,
+});
+const done = (message: string): Readiness => ({ ready: true, message, problems: [] });
+
+/**
+ * A Deployment is ready when its controller has seen the latest change, all its replicas are of the new template and
+ * available, and none of an old one is left: what `kubectl rollout status` waits for.
+ */
+export function deploymentReadiness(
+    deployment: KubernetesObject,
+    replicaSets: KubernetesObject[],
+    pods: KubernetesObject[],
+): Readiness {
     const { metadata, spec, status = {} } = deployment;
     const wanted = spec.replicas ?? 1;
-    const available =
-        status.updatedReplicas > 0 ? Math.min(status.availableReplicas ?? 0, status.updatedReplicas) : 0;
-    const ready =
-        status.observedGeneration >= metadata.generation &&
-        (status.updatedReplicas ?? 0) === wanted &&
-        (status.availableReplicas ?? 0) >= wanted &&
-        (status.replicas ?? 0) === wanted;
-    const message = `Waiting for app ReplicaSet to be available (${available}/${wanted} Pods available)`;
-    return {
-        ready,
-        message,
-        problems: ready ? [] : [...failedConditions(status), ...pods.flatMap(podProblems)],
-    };
+    const { replicas = 0, updatedReplicas = 0, availableReplicas = 0, observedGeneration = 0 } = status;
+    if (observedGeneration < metadata.generation) return awaited("Waiting for the Deployment controller");
+    const replicaSet = replicaSets.find(
+        (each) => owns(deployment, each) && revisionOf(each) === revisionOf(deployment),
+    );
+    const ofReplicaSet = pods.filter((pod) => replicaSet && owns(replicaSet, pod));
+    const problems = [...conditionProblems(deployment), ...ofReplicaSet.flatMap(podProblems)];
+    const available = replicaSet?.status?.availableReplicas ?? 0;
+    if (updatedReplicas < wanted || available < wanted)
+        return awaited(
+            `Waiting for app ReplicaSet to be available (${available}/${wanted} Pods available)`,
+            problems,
+        );
+    if (replicas > updatedReplicas)
+        return awaited(`Waiting for ${replicas - updatedReplicas} old Pods to be gone`, problems);
+    if (availableReplicas < updatedReplicas) return awaited("Waiting for Pods to be available", problems);
+    return done("Deployment initialization complete");
 }
 
-/** A Service with a selector is ready when an endpoint stands behind it. */
-export function serviceReadiness(service: KubernetesObject, slices: KubernetesObject[]): Readiness {
+/**
+ * A Service is ready when an endpoint stands behind it, and one of type LoadBalancer when it has an address too.
+ * Without a selector, headless or as an ExternalName it needs neither.
+ */
+export function serviceReadiness({ spec, status }: KubernetesObject, slices: KubernetesObject[]): Readiness {
     const serving = slices.some(({ endpoints }) =>
         (endpoints ?? []).some(({ conditions }: KubernetesObject) => conditions?.ready !== false),
     );
-    const ready = !service.spec.selector || service.spec.type === "ExternalName" || serving;
-    return { ready, message: "Waiting for endpoints of the Service", problems: [] };
+    const selects = Object.keys(spec.selector ?? {}).length > 0;
+    const needsPods = selects && spec.type !== "ExternalName" && spec.clusterIP !== "None";
+    if (needsPods && !serving)
+        return awaited("Finding Pods to direct traffic to", [
+            {
+                subject: "Service",
+                reason: "NoEndpoints",
+                message:
+                    "does not target any Pods; they may not be ready, or .spec.selector may not match their labels",
+            },
+        ]);
+    if (spec.type === "LoadBalancer" && !status?.loadBalancer?.ingress?.length)
+        return awaited("Attempting to allocate IP address to Service");
+    return done("Service initialization complete");
 }
 
-function failedConditions({ conditions = [] }: KubernetesObject): string[] {
-    return conditions
-        .filter(({ type, status }: KubernetesObject) => type === "ReplicaFailure" && status === "True")
-        .map(({ reason, message }: KubernetesObject) => `[${reason}] ${message}`);
+const owns = (owner: KubernetesObject, { metadata }: KubernetesObject): boolean =>
+    (metadata.ownerReferences ?? []).some(({ uid }: KubernetesObject) => uid === owner.metadata.uid);
+const revisionOf = ({ metadata }: KubernetesObject) =>
+    metadata.annotations?.["deployment.kubernetes.io/revision"];
+
+/** What the controller itself says: pods that it may not create, a deadline that has passed. */
+function conditionProblems({ metadata, status }: KubernetesObject): Problem[] {
+    const bad: Record<string, string> = { ReplicaFailure: "True", Progressing: "False" };
+    return (status?.conditions ?? [])
+        .filter((each: KubernetesObject) => bad[each.type] === each.status)
+        .map(({ reason, message }: KubernetesObject) => ({
+            subject: `[Deployment ${metadata.namespace}/${metadata.name}]`,
+            reason,
+            message,
+        }));
 }
 
-/** Reasons that pass by themselves while a pod starts. */
+/** Reasons to wait that pass by themselves while a pod starts. */
 const usual = new Set(["ContainerCreating", "PodInitializing"]);
 
-function podProblems({ metadata, status = {} }: KubernetesObject): string[] {
-    const waiting = (status.containerStatuses ?? [])
-        .map(({ state }: KubernetesObject) => state?.waiting)
-        .filter((each: KubernetesObject | undefined) => each && !usual.has(each.reason));
-    const unscheduled = (status.conditions ?? []).filter(
-        (each: KubernetesObject) => each.type === "PodScheduled" && each.status === "False",
-    );
-    return [...waiting, ...unscheduled].map(
-        ({ reason, message }) => `[Pod ${metadata.name}]: [${reason}] ${message ?? ""}`,
-    );
+function podProblems({ metadata, status = {} }: KubernetesObject): Problem[] {
+    const pod = `[Pod ${metadata.namespace}/${metadata.name}]`;
+    const unscheduled = (status.conditions ?? [])
+        .filter((each: KubernetesObject) => each.type === "PodScheduled" && each.status === "False")
+        .map(({ reason, message }: KubernetesObject) => ({ subject: pod, reason, message }));
+    const containers = [...(status.initContainerStatuses ?? []), ...(status.containerStatuses ?? [])];
+    const stuck = containers.flatMap(({ name, state = {}, lastState }: KubernetesObject): Problem[] => {
+        const { waiting, terminated } = state;
+        const ended = terminated?.exitCode ? terminated : lastState?.terminated;
+        const exit = ended ? ` Its last run ended with code ${ended.exitCode}. ${ended.message ?? ""}` : "";
+        const reason = waiting?.reason ?? (terminated?.exitCode && terminated.reason);
+        if (!reason || usual.has(reason)) return [];
+        const message = `${waiting?.message ?? ""}${exit}`.trim();
+        return [{ subject: `${pod} container ${name}`, reason, message }];
+    });
+    return [...unscheduled, ...stuck];
 }

@@ -46,14 +46,32 @@ export async function succeed(...args: string[]): Promise<string> {
 /** `pulumi up` as a person types it, with the changes to make taken as they are. */
 export const up = (...more: string[]) => succeed("run", "up", "--yes", "--skip-preview", ...more);
 
+/** The stack's outputs, as index.ts exports them. */
+export interface Outputs {
+    clusterId: string;
+    clusterName: string;
+    deployment: string;
+    image: string;
+    imageDigest: string;
+    kubeconfig: string;
+    loginServer: string;
+    namespace: string;
+    pullAccess: { principalId: string; scope: string; roleDefinitionId: string; state: string };
+    registryId: string;
+    registryName: string;
+    resourceGroupName: string;
+}
+
 /** The stack's outputs, secrets included. */
-export async function outputs(): Promise<Record<string, never> & { [name: string]: any }> {
+export async function outputs(): Promise<Outputs> {
     return JSON.parse(await succeed("run", "stack", "output", "--json", "--show-secrets"));
 }
 
 /** The resources that an update changed, as `<type> <name> <what was done>`, without the stack and components. */
 export function changes(output: string): string[] {
-    const lines = output.matchAll(/^ *(?:\+|~|-|\+-|-\+|\+\+|--) +(\S+) (\S+) (created|updated|deleted|replaced)\b/gm);
+    const lines = output.matchAll(
+        /^ *(?:\+|~|-|\+-|-\+|\+\+|--) +(\S+) (\S+) (created|updated|deleted|replaced)\b/gm,
+    );
     return [...lines]
         .map(([, type, name, done]) => `${type} ${name} ${done}`)
         .filter((line) => !/^(pulumi:pulumi:Stack|aks-acr:)/.test(line))
@@ -81,7 +99,11 @@ export function edit(file: string, from: string, to: string): void {
 }
 
 /** Waits until the check gives something, and gives that; fails with what it last saw. */
-export async function eventually<T>(check: () => Promise<T | undefined>, seconds: number, what: string): Promise<T> {
+export async function eventually<T>(
+    check: () => Promise<T | undefined>,
+    seconds: number,
+    what: string,
+): Promise<T> {
     const until = Date.now() + seconds * 1000;
     for (;;) {
         const found = await check();

@@ -132,6 +132,16 @@ describe("a cluster", () => {
         expect(started).toEqual([kubelet.clientId, other.clientId]);
     });
 
+    test("whose node could not start leaves nothing behind", async () => {
+        const { azure, ids, make } = await newTeam();
+        const before = azure.toJSON();
+        azure.infrastructure.startCluster = async () =>
+            Promise.reject(new Error("the kubelet did not answer"));
+        await expect(make.cluster()).rejects.toThrow("the kubelet did not answer");
+        expect(azure.resource(ids.cluster)).toBeUndefined();
+        expect(azure.toJSON()).toEqual(before);
+    });
+
     test("of a service principal shows its client id and no secret", async () => {
         const { make } = await newTeam();
         const servicePrincipalProfile = { clientId: "sp", secret: "hunter2" };

@@ -210,7 +210,8 @@ describe("the state", () => {
         });
         make.cluster().catch(() => undefined);
         const next = new Azure({ infrastructure: noInfrastructure, state: azure.toJSON() });
-        expect(next.resources(undefined, ids.cluster)).toEqual([]);
+        expect(next.resources().filter(({ id }) => /web/.test(id))).toEqual([]);
+        expect(next.resource(ids.group)).toBeDefined();
     });
 
     test("is announced after each change", async () => {

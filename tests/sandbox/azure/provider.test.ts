@@ -353,6 +353,28 @@ describe("read", () => {
     });
 });
 
+describe("read of a cluster", () => {
+    test("shows a pool that was added since, without what only Azure can say of it", async () => {
+        const { provider, create, azure, ids } = await newProvider();
+        const { id, inputs, outputs } = await create(clusterType, clusterInputs);
+        await azure.put(`${ids.cluster}/agentPools/user`, { vmSize: "Standard_D4s_v5" });
+        const read = await provider.read(resource(clusterType), id, { inputs, outputs });
+        expect(read?.inputs.agentPoolProfiles).toHaveLength(2);
+        expect(read?.inputs.agentPoolProfiles[1]).toMatchObject({ name: "user", mode: "User" });
+        expect(read?.inputs.agentPoolProfiles[1]).not.toHaveProperty("eTag");
+    });
+
+    test("imports its identities as the list that azure-native takes", async () => {
+        const { provider, create, make } = await newProvider();
+        const controlPlane = await make.identity("control-plane");
+        const identity = { type: "UserAssigned", userAssignedIdentities: [controlPlane.id] };
+        const { id } = await create(clusterType, { ...clusterInputs, identity });
+        const read = await provider.read(resource(clusterType), id, { inputs: {}, outputs: {} });
+        expect(read?.inputs).toMatchObject({ identity, resourceGroupName: "team", resourceName: "web" });
+        expect(read?.inputs).not.toHaveProperty("fqdn");
+    });
+});
+
 describe("delete", () => {
     test("of what is gone already succeeds", async () => {
         const { provider, create, azure, ids } = await newProvider();
