@@ -1,6 +1,7 @@
 import { Registry } from "@pulumi/azure-native/containerregistry/registry.js";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomString } from "@pulumi/random/randomString.js";
+import { explainRefusal } from "./errorHooks";
 
 /** What ContainerRegistry needs. */
 export interface ContainerRegistryArgs {
@@ -48,7 +49,11 @@ export class ContainerRegistry extends pulumi.ComponentResource {
                 ...(args.tags !== undefined && { tags: args.tags }),
             },
             // A derived name is the registry's for life: a renamed cluster must not replace the images' home.
-            { parent: this, ignoreChanges: args.name === undefined ? ["registryName"] : [] },
+            {
+                parent: this,
+                ignoreChanges: args.name === undefined ? ["registryName"] : [],
+                hooks: { onError: [explainRefusal(`${name}-refused`)] },
+            },
         );
 
         this.registryId = registry.id;

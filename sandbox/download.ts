@@ -13,7 +13,7 @@ const hour = 3_600_000;
 /** Asks through the proxy that HTTPS_PROXY names, if any. */
 async function get(url: string, options: { method?: string; signal?: AbortSignal } = {}) {
     // Loaded late: it is needed once, and this file at every start.
-    const { EnvHttpProxyAgent, fetch } = await import("undici");
+    const { EnvHttpProxyAgent, fetch }: typeof import("undici") = require("undici");
     return fetch(url, { ...options, dispatcher: new EnvHttpProxyAgent() }).catch((error) => {
         throw new Error(
             `${url} cannot be reached (${error.cause?.message ?? error.message}). Run the command again.`,

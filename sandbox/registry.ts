@@ -175,6 +175,8 @@ function answers(endpoints: ReturnType<typeof tokenEndpoints>, socket: string) {
     };
     return (request: http.IncomingMessage, response: http.ServerResponse) =>
         void route(request, response).catch((error) => {
+            // The client may not show what it is told.
+            if (!(error instanceof Refusal)) console.error(`${request.method} ${request.url}: ${error}`);
             const { status, code, message } =
                 error instanceof Refusal ? error : new Refusal(503, "UNAVAILABLE", `${error}`);
             if (response.headersSent) response.destroy();

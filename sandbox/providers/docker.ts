@@ -1,189 +1,217 @@
-import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, statSync } from "node:fs";
-import { join, relative, resolve } from "node:path";
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { isDeepStrictEqual } from "node:util";
-import dockerignore from "@balena/dockerignore";
-import Dockerode from "dockerode";
+import Docker from "dockerode";
 import { hasUnknown, type Properties, type Provider, type Report, unknown } from "../provider";
+import { type BuildContext, contextOf, digestOf } from "./build-context";
 
 /** Where the daemon and the program are. */
 export interface DockerPlace {
-    /** Directory that the program's relative paths start from. */
+    /** Directory of the program, from which its relative paths start. */
     directory: string;
-    /** Resolves to the daemon's socket, once it is usable. */
+    /** Resolves to the socket of the daemon once that is usable; asked only where the program names no `host`. */
     socketPath(): Promise<string>;
 }
 
+/** The last lines of a build that failed, shown with its error. */
+const linesShown = 20;
+
 /**
- * Stands in for the vendor's docker provider 5.2 as far as `docker.Image` goes: builds with the daemon, pushes, and
- * knows the image by the digest that the registry gave it.
+ * Stands in for the vendor's plugin of docker 5.2.0; knows Image: builds it by the daemon, pushes it, and keeps the digest
+ * that the registry gave. Like the vendor's it neither reads nor deletes images.
  */
 export function dockerProvider(place: DockerPlace): (report: Report) => Provider {
-    const daemon = async () => new Dockerode({ socketPath: await place.socketPath() });
+    return (report) => {
+        let host: string | undefined;
 
-    async function make(
-        inputs: Properties,
-        preview: boolean,
-        tell: (line: string) => void,
-    ): Promise<Properties> {
-        const outputs = outputsOf(inputs);
-        const docker = await daemon().catch((error: Error) => {
-            throw new Error(`docker does not answer, so no image can be built: ${error.message}`);
-        });
-        if (preview) return { ...outputs, repoDigest: unknown };
-        await build(docker, resolve(place.directory, inputs.build.context), inputs, tell);
-        const digest = inputs.skipPush ? undefined : await push(docker, inputs, tell);
-        const repository = inputs.imageName.replace(/:[^:/]*$/, "");
-        return {
-            ...outputs,
-            repoDigest: digest ? `${repository}@${digest}` : await imageId(docker, inputs.imageName),
-        };
-    }
+        async function daemon(): Promise<Docker> {
+            const docker = new Docker(host ? optionsFor(host) : { socketPath: await place.socketPath() });
+            await docker.ping().catch((error: Error) => {
+                throw new Error(
+                    `The Docker daemon does not answer: ${error.message}. Start it, or say in docker:host or DOCKER_HOST where it listens.`,
+                );
+            });
+            return docker;
+        }
 
-    return (report) => ({
-        version: "5.2.0",
-        async check(_resource, _olds, news) {
-            if (hasUnknown(news.build)) return { inputs: news };
-            const context = news.build?.context ?? ".";
-            const dockerfile = news.build?.dockerfile ?? join(context, "Dockerfile");
-            const contextDigest = digestOfContext(
-                resolve(place.directory, context),
-                resolve(place.directory, dockerfile),
-            );
-            const platform = news.build?.platform ?? `linux/${process.arch === "arm64" ? "arm64" : "amd64"}`;
-            return {
-                inputs: { ...news, build: { ...news.build, context, dockerfile, platform, contextDigest } },
+        /** Builds, and pushes unless told not to. A preview does only if asked to, and never pushes. */
+        async function make(urn: string, inputs: Properties, preview: boolean): Promise<Properties> {
+            const docker = await daemon();
+            if (preview && (!inputs.buildOnPreview || hasUnknown([inputs.build, inputs.imageName])))
+                return { ...inputs, repoDigest: unknown };
+            const tell = (line: string) => report(line, { urn, passing: true });
+            tell("Building the image");
+            const context = contextOf(place.directory, inputs.build);
+            await build(docker, context, inputs, tell);
+            const { imageName, registry, build: asked } = inputs;
+            const outputs = {
+                imageName,
+                baseImageName: imageName,
+                context: asked.context,
+                dockerfile: context.dockerfile,
+                platform: asked.platform,
+                registryServer: registry?.server ?? "",
             };
-        },
-        diff: (_resource, _id, olds, news) => ({ changed: changedProperties(olds.inputs, news) }),
-        async create({ urn }, inputs, preview) {
-            const outputs = await make(inputs, preview, (line) => report(line, { urn, passing: true }));
-            return { id: preview ? "" : inputs.imageName, outputs };
-        },
-        read: async (_resource, id, state) => ({ id, ...state }),
-        update: ({ urn }, _id, _olds, news, preview) =>
-            make(news, preview, (line) => report(line, { urn, passing: true })),
-        // The vendor's leaves the image where it is, too: others may run it.
-        delete: async () => undefined,
-    });
-}
+            if (preview) return { ...outputs, repoDigest: unknown };
+            if (inputs.skipPush)
+                return { ...outputs, repoDigest: (await docker.getImage(imageName).inspect()).Id };
+            tell("Pushing Image to the registry");
+            const digest = await push(docker, inputs, tell);
+            return { ...outputs, repoDigest: `${split(imageName)[0]}@${digest}` };
+        }
 
-/** What changed; the credentials of a push say nothing about the image. */
-export function changedProperties(olds: Properties, news: Properties): string[] {
-    const told = ({ registry, ...rest }: Properties) => ({ ...rest, "registry.server": registry?.server });
-    const [before, after] = [told(olds) as Properties, told(news) as Properties];
-    const differ = (one: unknown, other: unknown) => hasUnknown(other) || !isDeepStrictEqual(one, other);
-    return [...new Set([...Object.keys(before), ...Object.keys(after)])].flatMap((key) => {
-        if (key !== "build") return differ(before[key], after[key]) ? [key] : [];
-        const names = new Set([...Object.keys(before.build ?? {}), ...Object.keys(after.build ?? {})]);
-        return [...names]
-            .filter((name) => differ(before.build?.[name], after.build?.[name]))
-            .map((name) => `build.${name}`);
-    });
-}
+        return {
+            version: "5.2.0",
 
-/** A digest of the files that a build can see: their paths, whether they can be executed, and what is in them. */
-export function digestOfContext(context: string, dockerfile: string): string {
-    const hash = createHash("sha256");
-    for (const file of [...filesOf(context), dockerfile]) {
-        const executable = statSync(file).mode & 0o111 ? "x" : "-";
-        hash.update(`${relative(context, file)}\0${executable}\0`);
-        hash.update(createHash("sha256").update(readFileSync(file)).digest());
-    }
-    return hash.digest("hex");
-}
+            configure(config) {
+                host = config.host;
+            },
 
-/** Files of a build context in order, without those that its .dockerignore names. */
-function filesOf(context: string): string[] {
-    const files = readdirSync(context, { recursive: true, withFileTypes: true })
-        .filter((entry) => entry.isFile())
-        .map((entry) => relative(context, join(entry.parentPath ?? entry.path, entry.name)))
-        .sort();
-    const ignore = dockerignore();
-    if (files.includes(".dockerignore")) ignore.add(readFileSync(join(context, ".dockerignore"), "utf8"));
-    return ignore.filter(files).map((file) => join(context, file));
-}
+            check({ type, urn }, _olds, news) {
+                if (type !== "docker:index/image:Image")
+                    throw new Error(
+                        `The sandbox makes no ${type}, only Image. Install the plugin: pulumi plugin install resource docker 5.2.0.`,
+                    );
+                // As a whole not known yet.
+                if (typeof news.build === "string") return { inputs: news };
+                const { context = ".", dockerfile = join(context, "Dockerfile") } = news.build ?? {};
+                const build = { ...news.build, context, dockerfile };
+                const inputs = { ...news, build, buildOnPreview: news.buildOnPreview ?? false };
+                if (!hasUnknown([context, dockerfile]))
+                    build.contextDigest = digestOf(contextOf(place.directory, build));
+                if (build.platform === undefined) {
+                    build.platform = `linux/${process.arch === "x64" ? "amd64" : process.arch}`;
+                    report(`Building for ${build.platform}; set build.platform for another.`, { urn });
+                }
+                const pushedByName = !news.skipPush && !news.registry?.server && !hasUnknown(news.imageName);
+                if (pushedByName && !/^(localhost|[^/]*[.:][^/]*)\//.test(news.imageName)) {
+                    const reason = "must begin with its registry, e.g. docker.io/library/nginx:1";
+                    return { inputs, failures: [{ property: "imageName", reason }] };
+                }
+                return { inputs };
+            },
 
-function outputsOf({ build = {}, imageName, registry }: Properties): Properties {
-    const { context, dockerfile, platform } = build;
-    return {
-        imageName,
-        baseImageName: imageName,
-        context,
-        dockerfile,
-        platform,
-        registryServer: registry?.server,
+            diff: (_resource, _id, olds, news) => ({ changed: changedInputs(olds.inputs, news) }),
+
+            async create({ urn }, inputs, preview) {
+                const outputs = await make(urn, inputs, preview);
+                return { id: preview ? "" : inputs.imageName, outputs };
+            },
+
+            update: ({ urn }, _id, _olds, news, preview) => make(urn, news, preview),
+            read: async (_resource, id, state) => ({ id, ...state }),
+            delete: async () => undefined,
+        };
     };
 }
 
-async function build(docker: Dockerode, context: string, inputs: Properties, tell: (line: string) => void) {
-    const { dockerfile, platform, args, target } = inputs.build;
-    const src = filesOf(context).map((file) => relative(context, file));
-    const stream = await docker.buildImage(
-        { context, src },
-        {
-            t: inputs.imageName,
-            dockerfile: relative(context, resolve(context, "..", dockerfile)),
-            platform,
-            ...(args && { buildargs: args }),
-            ...(target && { target }),
-        },
-    );
-    await follow(docker, stream, tell, "docker build failed");
+function optionsFor(host: string): Docker.DockerOptions {
+    const { protocol, hostname, port, pathname } = new URL(host);
+    if (protocol === "unix:") return { socketPath: pathname };
+    if (protocol === "tcp:") return { protocol: "http", host: hostname, port: port || 2375 };
+    throw new Error(`The sandbox reaches no Docker daemon at ${host}; docker:host takes unix:// and tcp://.`);
 }
 
-/** Pushes the image and resolves to the digest under which the registry keeps it. */
-async function push(docker: Dockerode, { imageName, registry }: Properties, tell: (line: string) => void) {
-    const { server: serveraddress, username, password } = registry ?? {};
-    const stream = await docker
-        .getImage(imageName)
-        .push({ authconfig: { serveraddress, username, password } });
-    const messages = await follow(
-        docker,
-        stream as unknown as NodeJS.ReadableStream,
-        tell,
-        `docker push ${imageName} failed`,
+/** Inputs that changed, by their top-level names as the vendor tells them. New credentials make no new image. */
+export function changedInputs(olds: Properties, news: Properties): string[] {
+    const before: Properties = { ...olds, registry: olds.registry?.server };
+    const after: Properties = { ...news, registry: news.registry?.server };
+    return Object.keys({ ...before, ...after }).filter(
+        (key) => hasUnknown(after[key]) || !isDeepStrictEqual(before[key], after[key]),
     );
-    const digest = messages
-        .map(({ aux }) => aux?.Digest)
-        .filter(Boolean)
-        .at(-1);
-    if (!digest) throw new Error(`docker push ${imageName} reported no digest; run \`pulumi up\` again.`);
-    return digest as string;
 }
 
-async function imageId(docker: Dockerode, imageName: string): Promise<string> {
-    return (await docker.getImage(imageName).inspect()).Id;
+async function build(
+    docker: Docker,
+    context: BuildContext,
+    inputs: Properties,
+    tell: (line: string) => void,
+) {
+    const { platform, target, args, network, addHosts, cacheFrom, builderVersion } = inputs.build;
+    // A daemon without a bridge can give the build's containers no network but none.
+    const bridges = await docker.listNetworks({ filters: { name: ["bridge"] } });
+    const names = [...new Set([...context.files, context.dockerfile])];
+    const owner = ["--owner=0", "--group=0", "--numeric-owner"];
+    const tar = spawn("tar", ["-c", "-C", context.root, ...owner, "--no-recursion", "--null", "-T", "-"]);
+    tar.stdin.end(names.join("\0"));
+    const packed = text(tar.stderr);
+    const options: Docker.ImageBuildOptions = {
+        t: inputs.imageName,
+        dockerfile: context.dockerfile,
+        version: builderVersion === "BuilderV1" ? "1" : "2",
+        platform,
+        ...(target && { target }),
+        ...(args && { buildargs: args }),
+        ...(addHosts && { extrahosts: addHosts }),
+        ...(cacheFrom?.images && { cachefrom: JSON.stringify(cacheFrom.images) }),
+        ...(network ? { networkmode: network } : bridges.length === 0 && { networkmode: "none" }),
+    };
+    const stream = await docker.buildImage(tar.stdout, options);
+    await follow(docker, stream, tell, `Docker could not build ${inputs.imageName}`).catch(async (error) => {
+        const complaint = await packed;
+        throw complaint ? new Error(`${error.message}\nPacking ${context.root}: ${complaint}`) : error;
+    });
+}
+
+/** Pushes the image; resolves to the digest that the registry has it by. The password goes in a header, nowhere else. */
+async function push(docker: Docker, { imageName, registry = {} }: Properties, tell: (line: string) => void) {
+    const authconfig = {
+        serveraddress: registry.server ?? "",
+        username: registry.username ?? "",
+        password: registry.password ?? "",
+    };
+    const [repository, tag] = split(imageName);
+    const stream = await docker.getImage(repository).push({ tag, authconfig });
+    const failed = `Docker could not push ${imageName}; check that ${authconfig.username || "everybody"} may push there`;
+    const messages = await follow(docker, stream, tell, failed);
+    const digest = messages.map(({ aux }) => aux?.Digest).find(Boolean);
+    if (!digest)
+        throw new Error(`Docker told no digest of ${imageName}. Run \`pulumi up\` to push it again.`);
+    return digest;
+}
+
+/** Repository and tag of an image's name; a colon before a slash is a port's. */
+function split(imageName: string): [repository: string, tag: string] {
+    const [, repository = imageName, tag = "latest"] = /^(.+):([^:/]+)$/.exec(imageName) ?? [];
+    return [repository, tag];
 }
 
 interface Message {
     stream?: string;
     status?: string;
+    id?: string;
     error?: string;
     aux?: { Digest?: string };
 }
 
-/** Passes the daemon's messages on as they come; rejects with its error and the last lines before it. */
+/** Passes on what the daemon says; rejects with its error and the lines before that. */
 async function follow(
-    docker: Dockerode,
+    docker: Docker,
     stream: NodeJS.ReadableStream,
     tell: (line: string) => void,
     failed: string,
 ) {
+    const lines: string[] = [];
+    const say = ({ stream: line, status, id }: Message) => {
+        const said = plain((line ?? (status && [id, status].filter(Boolean).join(": ")) ?? "").trim());
+        if (!said || said === lines.at(-1)) return;
+        lines.push(said);
+        tell(said);
+    };
+    // It decodes what BuildKit says, and is not in the typings.
+    const { followProgress } = docker as unknown as { followProgress: Docker["modem"]["followProgress"] };
     const messages = await new Promise<Message[]>((done, reject) =>
-        docker.modem.followProgress(
-            stream,
-            (error, all) => (error && !all ? reject(error) : done(all)),
-            ({ stream: line, status }: Message) => {
-                const text = (line ?? status ?? "").trim();
-                if (text) tell(text);
-            },
-        ),
+        followProgress(stream, (error, all) => (error ? reject(error) : done(all)), say),
     );
     const error = messages.find((message) => message.error)?.error;
-    if (error) {
-        const last = messages.flatMap(({ stream: line }) => line?.trim() || []).slice(-15);
-        throw new Error([`${failed}: ${error}`, ...last.map((line) => `  | ${line}`)].join("\n"));
-    }
+    if (error) throw new Error([`${failed}: ${error}`, ...lines.slice(-linesShown)].join("\n    "));
     return messages;
+}
+
+/** The output of a build's commands, which dockerode 5.0 leaves in base64 where BuildKit builds. */
+function plain(line: string): string {
+    const decoded = Buffer.from(line, "base64");
+    const isBase64 = decoded.toString("base64") === line && /^[\s\x20-\x7e]*$/.test(decoded.toString());
+    return isBase64 ? decoded.toString().trim() : line;
 }

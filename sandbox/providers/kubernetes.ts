@@ -260,11 +260,13 @@ export function kubernetesProvider(report: Report): Provider {
                 const seconds = timeout || Number(annotation("timeoutSeconds", inputs)) || defaultTimeout;
                 await call("DELETE", path, { query: { propagationPolicy } });
                 if (annotation("skipAwait", inputs) === "true") return;
-                for (const until = Date.now() + seconds * 1000; ; await sleep(pollEvery)) {
+                const until = Date.now() + seconds * 1000;
+                for (let first = true; ; first = false) {
                     const object = await call("GET", path);
                     if (object.metadata.uid !== outputs.metadata.uid) return;
-                    report("Waiting for deletion to complete", { urn, passing: true });
+                    if (first) report("Waiting for deletion to complete", { urn, passing: true });
                     if (Date.now() > until) throw stillThere(object, seconds);
+                    await sleep(pollEvery);
                 }
             } catch (error) {
                 if (isGone(error) || (error instanceof Unreachable && forgets())) return;

@@ -49,7 +49,7 @@ class Daemon {
 let daemon: Daemon;
 
 afterEach(() => {
-    daemon.server.close();
+    daemon.server.close().closeAllConnections();
     rmSync(daemon.directory, { recursive: true, force: true });
     process.env = { ...environment };
     jest.resetAllMocks();

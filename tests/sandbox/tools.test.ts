@@ -8,7 +8,7 @@ import {
     utimesSync,
     writeFileSync,
 } from "node:fs";
-import { createServer } from "node:http";
+import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,6 +29,7 @@ import {
 const ignore = () => undefined;
 const environment = { ...process.env };
 let cache: string;
+const servers: Server[] = [];
 
 beforeEach(() => {
     const directory = mkdtempSync(join(tmpdir(), "aks-acr-test-"));
@@ -39,6 +40,7 @@ beforeEach(() => {
 });
 
 afterEach(() => {
+    for (const server of servers.splice(0)) server.close().closeAllConnections();
     rmSync(process.env.XDG_CACHE_HOME ?? "", { recursive: true });
     process.env = environment;
 });
@@ -60,7 +62,8 @@ async function serve(answer: (url: string) => { status: number; body?: string })
         response.writeHead(status).end(body);
     }).listen(0, "127.0.0.1");
     await new Promise((resolve) => server.once("listening", resolve));
-    return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, server };
+    servers.push(server);
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
 describe("versions", () => {
@@ -203,43 +206,39 @@ describe("a plugin", () => {
 describe("a download", () => {
     test("is out of reach for an hour after its host refused it, and then asked for again", async () => {
         let status = 503;
-        const { url, server } = await serve(() => ({ status }));
+        const url = await serve(() => ({ status }));
         expect(await reachable(`${url}/file`)).toBe(false);
         status = 200;
         expect(await reachable(`${url}/file`)).toBe(false);
         const anHourAgo = new Date(Date.now() - 3_600_001);
         utimesSync(join(cache, "out-of-reach", new URL(url).host), anHourAgo, anHourAgo);
         expect(await reachable(`${url}/file`)).toBe(true);
-        server.close();
     });
 
     test("that does not exist says nothing about its host", async () => {
-        const { url, server } = await serve((path) => ({ status: path === "/there" ? 200 : 404 }));
+        const url = await serve((path) => ({ status: path === "/there" ? 200 : 404 }));
         expect(await reachable(`${url}/gone`)).toBe(false);
         expect(await reachable(`${url}/there`)).toBe(true);
-        server.close();
     });
 
     test("is refused when it does not match its checksum", async () => {
         const list = `${"0".repeat(64)}  file\n`;
-        const { url, server } = await serve((path) => ({
+        const url = await serve((path) => ({
             status: 200,
             body: path === "/file" ? "content" : list,
         }));
         await expect(download(`${url}/file`, join(cache, "file"), ignore, `${url}/sums`)).rejects.toThrow(
             `${url}/file does not match ${url}/sums. Run the command again; if it stays so, do not use it.`,
         );
-        server.close();
     });
 
     test("passes with its checksum, and where there is no list of checksums", async () => {
         const sha256 = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73";
-        const { url, server } = await serve((path) =>
+        const url = await serve((path) =>
             path === "/none" ? { status: 404 } : { status: 200, body: path === "/file" ? "content" : sha256 },
         );
         await download(`${url}/file`, join(cache, "file"), ignore, `${url}/sum`);
         await download(`${url}/file`, join(cache, "file"), ignore, `${url}/none`);
-        server.close();
     });
 
     test("has its checksum in a list by name", () => {

@@ -1,0 +1,68 @@
+import { createHash } from "node:crypto";
+import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { isAbsolute, join, relative, resolve } from "node:path";
+import dockerignore from "@balena/dockerignore";
+
+/** What a build sees. */
+export interface BuildContext {
+    /** Absolute path of its directory. */
+    root: string;
+    /** Path of the Dockerfile in it. */
+    dockerfile: string;
+    /** Paths in it of all files and symbolic links that are not ignored, in the order that they are walked. */
+    files: string[];
+}
+
+/**
+ * Finds what a build sees; a `<Dockerfile>.dockerignore` counts before `.dockerignore`.
+ *
+ * @throws Error where the Dockerfile is not there, or not in the context.
+ */
+export function contextOf(directory: string, build: { context: string; dockerfile: string }): BuildContext {
+    const root = resolve(directory, build.context);
+    const path = resolve(directory, build.dockerfile);
+    if (!existsSync(path)) {
+        const hint = existsSync(join(root, build.dockerfile))
+            ? `; try ${JSON.stringify(join(build.context, build.dockerfile))}: it is looked for from the project's directory`
+            : "";
+        throw new Error(`There is no Dockerfile at ${build.dockerfile}${hint}.`);
+    }
+    const dockerfile = relative(root, path);
+    if (dockerfile.startsWith("..") || isAbsolute(dockerfile))
+        throw new Error(
+            `The Dockerfile ${build.dockerfile} is outside of ${build.context}; move it in there.`,
+        );
+    const rules = [`${path}.dockerignore`, join(root, ".dockerignore")].find(existsSync);
+    const ignored = dockerignore({ ignorecase: false }).add(rules ? readFileSync(rules, "utf8") : "");
+    const walk = (under: string): string[] =>
+        readdirSync(join(root, under), { withFileTypes: true })
+            .sort((one, other) => (one.name < other.name ? -1 : 1))
+            .flatMap((entry) => {
+                const path = join(under, entry.name);
+                if (entry.isDirectory()) return walk(path);
+                return (entry.isFile() || entry.isSymbolicLink()) && !ignored.ignores(path) ? [path] : [];
+            });
+    return { root, dockerfile, files: walk("") };
+}
+
+/** Changes with what a build sees and with nothing else: names, modes and contents, added up as the vendor's plugin does. */
+export function digestOf({ root, dockerfile, files }: BuildContext): string {
+    const sum = createHash("sha256");
+    const add = (path: string, name: string, mode: string) => {
+        const stat = lstatSync(join(root, path));
+        const content = stat.isSymbolicLink()
+            ? readlinkSync(join(root, path))
+            : readFileSync(join(root, path));
+        sum.update(name).update(mode).update(createHash("sha256").update(content).digest()).update("\0");
+    };
+    // Its name and mode are nothing to the build; as one of the files it is added with them.
+    add(dockerfile, "Dockerfile", "-".repeat(10));
+    for (const path of files) add(path, path, modeOf(lstatSync(join(root, path))));
+    return sum.digest("hex");
+}
+
+/** A file's mode as `ls -l` writes it, with `L` for a symbolic link. */
+function modeOf(stat: { mode: number; isSymbolicLink(): boolean }): string {
+    const bits = [..."rwxrwxrwx"].map((letter, index) => (stat.mode & (0o400 >> index) ? letter : "-"));
+    return `${stat.isSymbolicLink() ? "L" : "-"}${bits.join("")}`;
+}

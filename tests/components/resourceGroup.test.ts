@@ -1,0 +1,19 @@
+import { resourceGroupName } from "../../components/resourceGroup";
+import { mockedStack, resolved, withGroup } from "./stack";
+
+const groupType = "azure-native:resources:ResourceGroup";
+
+describe("the resource group", () => {
+    it("is created where none is named", async () => {
+        const mocks = await mockedStack();
+        expect(await resolved(resourceGroupName("nginx-dev", undefined))).toMatch(/^nginx-dev[\da-f]{8}$/);
+        expect(mocks.of(groupType)).toHaveLength(1);
+    });
+
+    it("is looked up, and never changed, where it exists", async () => {
+        const mocks = await mockedStack();
+        const existing = await withGroup(mocks);
+        expect(await resolved(resourceGroupName("nginx-dev", existing))).toBe("team");
+        expect(mocks.of(groupType)).toEqual([]);
+    });
+});
