@@ -11,7 +11,7 @@ const load = Module._load;
 Module._load = function (request, ...rest) {
     if (!seldomUsed.has(request)) return load.call(this, request, ...rest);
     const get = () => load.call(this, request, ...rest);
-    return new Proxy(function () {}, {
+    return new Proxy(class {}, {
         get: (_, name) => (name === "__esModule" ? true : get()[name]),
         construct: (_, args) => new (get())(...args),
         apply: (_, self, args) => Reflect.apply(get(), self, args),

@@ -16,6 +16,7 @@ import {
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { cgroupOf, makeCgroup, removeCgroup } from "./cgroups";
 
 const run = promisify(execFile);
 
@@ -76,7 +77,8 @@ export class Processes {
      * it: below where cgroups are mounted, with a slash in front.
      */
     cgroup(name: string): string {
-        return makeCgroup(`aks-acr-${this.id}/${name}`);
+        makeCgroup(`${cgroupOf(this.id)}/${name}`);
+        return `${cgroupOf(this.id)}/${name}`;
     }
 
     /**
@@ -120,18 +122,18 @@ export class Processes {
         process.stopping = true;
         process.child?.kill("SIGTERM");
         for (let waited = 0; !process.ended && waited < grace; waited += 20) await sleep(20);
-        await removeCgroup(`aks-acr-${this.id}/host/${name}`, 0);
+        await removeCgroup(`${cgroupOf(this.id)}/host/${name}`, 0);
         this.supervised.delete(name);
     }
 
     /** Ends everything in a cgroup that `cgroup` made, and removes it. */
     async removeCgroup(name: string): Promise<void> {
-        await removeCgroup(`aks-acr-${this.id}/${name}`, 2000);
+        await removeCgroup(`${cgroupOf(this.id)}/${name}`, 2000);
     }
 
     private launch(process: Supervised): void {
         const { name, command, args, env, network, mounts } = process.spec;
-        const cgroup = makeCgroup(`aks-acr-${this.id}/host/${name}`);
+        const cgroup = makeCgroup(`${cgroupOf(this.id)}/host/${name}`);
         const namespaces = [
             ...(network ? [`--net=${network}`] : []),
             ...(mounts ? [`--mount=${mounts}`] : []),
@@ -140,15 +142,11 @@ export class Processes {
         const output = openSync(process.log, "a", 0o600);
         const enter = 'echo $$ > "$0" && exec "$@"';
         delete process.ended;
-        const child = spawn(
-            "/bin/sh",
-            ["-c", enter, join(tracker(), cgroup, "cgroup.procs"), ...inside, ...args],
-            {
-                env: { PATH: searchPath(), HOME: "/root", ...env },
-                stdio: ["ignore", output, output],
-                detached: true, // A Ctrl-C in the terminal is not for it.
-            },
-        );
+        const child = spawn("/bin/sh", ["-c", enter, cgroup, ...inside, ...args], {
+            env: { PATH: searchPath(), HOME: "/root", ...env },
+            stdio: ["ignore", output, output],
+            detached: true, // A Ctrl-C in the terminal is not for it.
+        });
         closeSync(output);
         const since = Date.now();
         const end = (how: string) => {
@@ -176,31 +174,36 @@ export class Processes {
     }
 }
 
+/** Lets `cleanUp` end this process too, where it is the sandbox's. */
+export function enterCgroup(id: string, name: string): void {
+    writeFileSync(makeCgroup(`${cgroupOf(id)}/host/${name}`), `${process.pid}`);
+}
+
 /**
  * Ends and removes all that the sandbox with this id left on the machine: processes, mounts, network devices, cgroups
  * and its files in /run. Its data in `home` stays. Does nothing where nothing is left; what lacks the id is not touched.
  */
 export async function cleanUp(id: string, home: string): Promise<void> {
     const runDirectory = `/run/aks-acr/${id}`;
-    await removeCgroup(`aks-acr-${id}`, 3000);
+    const sockets = await shimSockets(runDirectory);
+    await removeCgroup(cgroupOf(id), 3000);
     await unmountBelow(home, runDirectory);
-    const links: { ifname: string }[] = JSON.parse((await run("ip", ["-json", "link"], tools())).stdout);
-    for (const { ifname } of links.filter((link) => link.ifname.startsWith(`aa${id}`))) {
+    for (const device of readdirSync("/sys/class/net").filter((name) => name.startsWith(`aa${id}`))) {
         // A device can go by itself in the meantime, with its network namespace.
-        await run("ip", ["link", "delete", ifname], tools()).catch(() => undefined);
+        await run("ip", ["link", "delete", device], tools()).catch(() => undefined);
     }
-    removeShimSockets(runDirectory);
+    for (const socket of sockets) rmSync(socket, { force: true });
     rmSync(runDirectory, { recursive: true, force: true });
     if (existsSync("/run/aks-acr") && readdirSync("/run/aks-acr").length === 0) rmdirSync("/run/aks-acr");
 }
 
-/** Unmounts whatever is mounted at or below the directories. Throws where something stays: removing it would delete what is mounted. */
+/** Unmounts whatever is mounted below the directories. Throws where a mount stays: what it shows must not be deleted. */
 export async function unmountBelow(...directories: string[]): Promise<void> {
     const found = () =>
         readFileSync("/proc/self/mountinfo", "utf8")
             .split("\n")
-            .map((line) => (line.split(" ")[4] ?? "").replace(/\\(\d{3})/g, unescape))
-            .filter((path) => directories.some((directory) => `${path}/`.startsWith(`${directory}/`)));
+            .map((line) => (line.split(" ")[4] ?? "").replace(/\\(\d{3})/g, character))
+            .filter((path) => directories.some((directory) => path.startsWith(`${directory}/`)));
     for (const path of found().reverse()) {
         await run("umount", [path], tools()).catch(() =>
             run("umount", ["-l", path], tools()).catch(() => undefined),
@@ -210,121 +213,34 @@ export async function unmountBelow(...directories: string[]): Promise<void> {
     if (left) throw new Error(`${left} cannot be unmounted; end what uses it, then run npm stop again.`);
 }
 
-/** Removes the sockets of dead containerd shims: their place, /run/containerd/s, is fixed in containerd. */
-export function removeShimSockets(runDirectory: string): void {
-    if (!existsSync(runDirectory)) return;
-    for (const entry of readdirSync(runDirectory, { recursive: true, withFileTypes: true })) {
-        if (entry.name !== "address" || !entry.isFile()) continue;
-        const [, socket] =
-            /^unix:\/\/(\/run\/containerd\/s\/[0-9a-f]+)$/.exec(
-                readFileSync(join(entry.path, entry.name), "utf8"),
-            ) ?? [];
-        if (socket) rmSync(socket, { force: true });
-    }
+/**
+ * The sockets of the containerd shims that run from this directory. Their place is fixed in containerd, and nobody but
+ * their maker removes them: read this before the shims are killed, then delete the files.
+ */
+export async function shimSockets(runDirectory: string): Promise<string[]> {
+    const find = [
+        runDirectory,
+        "-xdev",
+        "-path",
+        "*/io.containerd.runtime.v2.task/*/address",
+        "-exec",
+        "cat",
+        "{}",
+        ";",
+    ];
+    const { stdout } = await run("find", find, tools()).catch(() => ({ stdout: "" }));
+    return stdout.match(/\/run\/containerd\/s\/[0-9a-f]{64}/g) ?? [];
 }
 
-const unescape = (_: string, octal: string) => String.fromCharCode(Number.parseInt(octal, 8));
+const character = (_: string, octal: string) => String.fromCharCode(Number.parseInt(octal, 8));
 const searchPath = () => `${process.env.PATH ?? "/usr/bin:/bin"}:/usr/sbin:/sbin`;
 const tools = () => ({ env: { PATH: searchPath() } });
 
 async function isReady(spec: ProcessSpec): Promise<boolean> {
     try {
-        return spec.ready ? await spec.ready() : true;
+        const late = sleep(5000, false, { ref: false });
+        return spec.ready ? await Promise.race([spec.ready(), late]) : true;
     } catch {
         return false;
     }
-}
-
-/** Where cgroups are mounted: each controller apart (version 1), or all together (version 2). */
-function hierarchies(): { version: 1 | 2; mounts: string[] } {
-    const all = readFileSync("/proc/self/mountinfo", "utf8")
-        .split("\n")
-        .map((line) => ({ path: line.split(" ")[4] ?? "", type: line.split(" - ")[1]?.split(" ")[0] }))
-        .filter(({ path }) => path.startsWith("/sys/fs/cgroup"));
-    // Both at once are version 1, with a second tree for systemd that kubelet uses too.
-    const version = all.some(({ type }) => type === "cgroup") ? 1 : 2;
-    const mounts = all.filter(({ type }) => type?.startsWith("cgroup")).map(({ path }) => path);
-    if (mounts.length === 0)
-        throw new Error("No cgroups are mounted at /sys/fs/cgroup; in a container, use --privileged.");
-    return { version, mounts };
-}
-
-/** The hierarchy that says which processes are ours. */
-const tracker = () => {
-    const { mounts } = hierarchies();
-    return mounts.find((mount) => mount.endsWith("/pids")) ?? mounts[0] ?? "";
-};
-
-function makeCgroup(path: string): string {
-    const { version, mounts } = hierarchies();
-    for (const mount of mounts) {
-        let parent = mount;
-        for (const name of path.split("/")) {
-            if (version === 2) delegateControllers(parent);
-            parent = join(parent, name);
-            mkdirSync(parent, { recursive: true });
-        }
-    }
-    return `/${path}`;
-}
-
-/** Version 2: children get only the controllers that the parent names, and a parent that names any has no processes. */
-function delegateControllers(directory: string): void {
-    const controllers = readFileSync(join(directory, "cgroup.controllers"), "utf8").trim().split(" ");
-    // Only the machine's root has no type and may keep its processes; in a container they move, as in docker's own images.
-    if (directory === "/sys/fs/cgroup" && existsSync(join(directory, "cgroup.type"))) {
-        mkdirSync(join(directory, "init"), { recursive: true });
-        for (const pid of processesIn(directory)) {
-            attempt(() => writeFileSync(join(directory, "init", "cgroup.procs"), `${pid}`));
-        }
-    }
-    for (const controller of controllers.filter(Boolean)) {
-        attempt(() => writeFileSync(join(directory, "cgroup.subtree_control"), `+${controller}`));
-    }
-}
-
-async function removeCgroup(path: string, grace: number): Promise<void> {
-    const roots = hierarchies().mounts.map((mount) => join(mount, path));
-    const processes = () => roots.flatMap((root) => descendants(root).flatMap(processesIn));
-    const begin = Date.now();
-    const signal = (name: NodeJS.Signals) => processes().map((pid) => attempt(() => process.kill(pid, name)));
-    if (grace > 0) signal("SIGTERM");
-    while (processes().length > 0 && Date.now() - begin < grace) await sleep(50);
-    while (roots.some(existsSync)) {
-        signal("SIGKILL");
-        for (const root of roots)
-            for (const directory of descendants(root)) attempt(() => rmdirSync(directory));
-        if (Date.now() - begin > grace + 10_000) {
-            throw new Error(
-                `The processes ${processes().join(", ")} in cgroup ${path} do not end; restart the machine.`,
-            );
-        }
-        await sleep(20);
-    }
-}
-
-/** A cgroup and all below it, deepest first. */
-function descendants(directory: string): string[] {
-    if (!existsSync(directory)) return [];
-    const children = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-    return [...children.flatMap(({ name }) => descendants(join(directory, name))), directory];
-}
-
-function processesIn(directory: string): number[] {
-    let lines = "";
-    attempt(() => {
-        lines = readFileSync(join(directory, "cgroup.procs"), "utf8");
-    });
-    // 0 stands for a process of another PID namespace.
-    return lines
-        .split("\n")
-        .map(Number)
-        .filter((pid) => pid > 0);
-}
-
-/** For what another process may have done first. */
-function attempt(action: () => void): void {
-    try {
-        action();
-    } catch {}
 }

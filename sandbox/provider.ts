@@ -81,10 +81,12 @@ export interface Provider {
         olds: { inputs: Properties; outputs: Properties },
         news: Properties,
     ): Promise<Difference> | Difference;
+    /** `timeout` is the program's own for the operation, in seconds; 0 for none. */
     create(
         resource: Resource,
         inputs: Properties,
         preview: boolean,
+        timeout?: number,
     ): Promise<{ id: string; outputs: Properties }>;
     /** Resolves to undefined where the resource is gone. */
     read(
@@ -98,8 +100,14 @@ export interface Provider {
         olds: { inputs: Properties; outputs: Properties },
         news: Properties,
         preview: boolean,
+        timeout?: number,
     ): Promise<Properties>;
-    delete(resource: Resource, id: string, state: { inputs: Properties; outputs: Properties }): Promise<void>;
+    delete(
+        resource: Resource,
+        id: string,
+        state: { inputs: Properties; outputs: Properties },
+        timeout?: number,
+    ): Promise<void>;
     invoke?(token: string, args: Properties): Promise<Properties>;
 }
 
@@ -194,6 +202,7 @@ function adapt(provider: Provider) {
                 resourceOf(request),
                 read(request.getProperties()),
                 request.getPreview(),
+                request.getTimeout(),
             );
             const response = new proto.CreateResponse();
             response.setId(result.id);
@@ -220,6 +229,7 @@ function adapt(provider: Provider) {
                 olds,
                 news,
                 request.getPreview(),
+                request.getTimeout(),
             );
             const response = new proto.UpdateResponse();
             response.setProperties(write(outputs));
@@ -227,7 +237,7 @@ function adapt(provider: Provider) {
         },
         delete: async (request: proto.DeleteRequest) => {
             const state = { inputs: read(request.getOldInputs()), outputs: read(request.getProperties()) };
-            await provider.delete(resourceOf(request), request.getId(), state);
+            await provider.delete(resourceOf(request), request.getId(), state, request.getTimeout());
             return new Empty();
         },
         invoke: async (request: proto.InvokeRequest) => {

@@ -81,7 +81,7 @@ export function connect(kubeconfig: string | object): KubernetesClient {
                     },
                     body: body ? JSON.stringify(body) : null,
                 }).catch((error: Error) => error);
-                if (answer instanceof Error) {
+                if (!("body" in answer)) {
                     if (left > 0) await sleep(betweenTries);
                     else
                         throw new Unreachable(
@@ -89,7 +89,11 @@ export function connect(kubeconfig: string | object): KubernetesClient {
                         );
                     continue;
                 }
-                const result = (await answer.body.json()) as KubernetesObject;
+                const text = await answer.body.text();
+                // Of a group that it does not know, the API server speaks in plain text.
+                const result: KubernetesObject = text.startsWith("{")
+                    ? JSON.parse(text)
+                    : { message: text.trim() };
                 if (answer.statusCode < 400) return result;
                 throw new KubernetesError(
                     answer.statusCode,

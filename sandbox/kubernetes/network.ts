@@ -109,15 +109,15 @@ async function make({ id, directory, runDirectory, ports }: NamespacesSpec): Pro
     }
     writeFileSync(file, JSON.stringify({ block, ...addresses }), { mode: 0o600 });
     const namespaces = {
-        network: join(runDirectory, "net"),
-        mounts: join(runDirectory, "mounts"),
+        network: join(runDirectory, "namespaces", "network"),
+        mounts: join(runDirectory, "namespaces", "mounts"),
         ...addresses,
     };
     const environment = {
         ...namespaces,
         directory,
         runDirectory,
-        device: `aa${id}-${block.toString(16)}`,
+        device: deviceOf(id, block),
         rules: iptablesRules(addresses, ports),
     };
     await shell(onHost, environment);
@@ -125,10 +125,21 @@ async function make({ id, directory, runDirectory, ports }: NamespacesSpec): Pro
     return namespaces;
 }
 
+/** Takes a node off the host at once: a network namespace that ends does so some time later. */
+export async function disconnect({ id, directory }: Pick<NamespacesSpec, "id" | "directory">): Promise<void> {
+    const file = join(directory, "addresses.json");
+    if (!existsSync(file)) return;
+    const device = deviceOf(id, JSON.parse(readFileSync(file, "utf8")).block);
+    if (existsSync(`/sys/class/net/${device}`)) await shell(`ip link delete ${device}`);
+}
+
+const deviceOf = (id: string, block: number) => `aa${id}-${block.toString(16)}`;
+
 // A file holds a mount namespace only where its mount is private.
 const onHost = `
-    mount --bind "$runDirectory" "$runDirectory"
-    mount --make-private "$runDirectory"
+    mkdir "$runDirectory/namespaces"
+    mount --bind "$runDirectory/namespaces" "$runDirectory/namespaces"
+    mount --make-private "$runDirectory/namespaces"
     touch "$network" "$mounts"
     unshare --net="$network" --mount="$mounts" --propagation slave true
     ip link add "$device" type veth peer name eth0 netns "$network"
@@ -142,6 +153,7 @@ const onHost = `
  * Places that kubelet, containerd and the CNI plugins have fixed in their code become the node's own: /var/log,
  * /var/lib/kubelet, /var/lib/cni. The rest of /var/lib stays in view, as the checkout may be there.
  * Kubelet also sets kernel parameters of the whole machine: here it writes to copies.
+ * Every refusal is answered, at once: without DNS there are many, and the kernel sends one a second by default.
  */
 const inside = `
     mkdir -p "$runDirectory/lib" "$runDirectory/sysctl" "$directory/kubelet" "$directory/logs"
@@ -158,6 +170,9 @@ const inside = `
         cat /proc/sys/$parameter > "$copy"
         mount --bind "$copy" /proc/sys/$parameter
     done
+    echo 0 > /proc/sys/net/ipv4/icmp_ratelimit
+    echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects
+    echo 0 > /proc/sys/net/ipv4/conf/eth0/send_redirects
     ip link set lo up
     ip address add "$node/30" dev eth0
     ip link set eth0 up

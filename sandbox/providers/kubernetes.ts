@@ -128,7 +128,7 @@ export function kubernetesProvider(report: Report): Provider {
                 // It is there all the same, and the state must know.
                 throw notReady(object, fieldManager, [(error as Error).message]);
             }
-            if (!said.has(state.message)) report(state.message, { urn, passing: true });
+            if (state.message && !said.has(state.message)) report(state.message, { urn, passing: true });
             said.add(state.message);
             if (state.ready) return outputsOf(object, fieldManager);
             for (const problem of state.problems) {

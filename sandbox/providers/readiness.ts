@@ -65,14 +65,7 @@ export function serviceReadiness({ spec, status }: KubernetesObject, slices: Kub
     const selects = Object.keys(spec.selector ?? {}).length > 0;
     const needsPods = selects && spec.type !== "ExternalName" && spec.clusterIP !== "None";
     if (needsPods && !serving)
-        return awaited("Finding Pods to direct traffic to", [
-            {
-                subject: "Service",
-                reason: "NoEndpoints",
-                message:
-                    "does not target any Pods; they may not be ready, or .spec.selector may not match their labels",
-            },
-        ]);
+        return awaited("Finding Pods to direct traffic to: .spec.selector selects none that is ready yet");
     if (spec.type === "LoadBalancer" && !status?.loadBalancer?.ingress?.length)
         return awaited("Attempting to allocate IP address to Service");
     return done("Service initialization complete");
