@@ -1,7 +1,9 @@
+import "reflect-metadata";
 import * as crypto from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { dirname, join } from "node:path";
+import * as x509 from "@peculiar/x509";
 
 /** A certificate and its private key, both as PEM. */
 export interface Certificate {
@@ -11,35 +13,42 @@ export interface Certificate {
 
 /** What a certificate is for; key and extensions follow from it (RFC 5280, section 4.2.1). */
 export interface CertificateRequest {
-    /** The whole subject, and nothing beside it. */
+    /** Kubernetes reads a client's user from it. */
     commonName: string;
-    /** `authority` signs certificates, `server` serves TLS, `tokens` signs RS256 tokens (its key is RSA). */
-    use: "authority" | "server" | "tokens";
-    /** Host names and IPv4 addresses that a server is reached by; default: none. */
+    /** A client's group, where it has one. */
+    organization?: string;
+    /** `authority` signs certificates, `server` serves TLS, `client` signs in, `tokens` signs RS256 tokens (its key is RSA). */
+    use: "authority" | "server" | "client" | "tokens";
+    /** Host names and addresses that a server is reached by; default: none. */
     names?: readonly string[];
 }
 
+const webcrypto = crypto.webcrypto as unknown as Crypto;
+const elliptic = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+const rsa = {
+    name: "RSASSA-PKCS1-v1_5",
+    hash: "SHA-256",
+    modulusLength: 2048,
+    publicExponent: new Uint8Array([1, 0, 1]),
+};
 const day = 24 * 60 * 60 * 1000;
 
 /**
  * Gives the certificate kept as `<directory>/<name>.crt` and `.key` (mode 0600). It is made on first use, and
  * anew when under 30 days are left, a name is missing or the issuer is another. Default issuer: itself.
  */
-export function certificateIn(
+export async function certificateIn(
     directory: string,
     name: string,
     request: CertificateRequest,
     issuer?: Certificate,
-): Certificate {
+): Promise<Certificate> {
     const [certificateFile, keyFile] = [join(directory, `${name}.crt`), join(directory, `${name}.key`)];
     if (existsSync(certificateFile) && existsSync(keyFile)) {
-        const kept = {
-            certificate: readFileSync(certificateFile, "utf8"),
-            key: readFileSync(keyFile, "utf8"),
-        };
-        if (isCurrent(kept, request, issuer)) return kept;
+        const [certificate, key] = [readFileSync(certificateFile, "utf8"), readFileSync(keyFile, "utf8")];
+        if (isCurrent({ certificate, key }, request, issuer)) return { certificate, key };
     }
-    const made = issue(request, issuer);
+    const made = await issue(request, issuer);
     writePrivate(keyFile, made.key);
     writePrivate(certificateFile, made.certificate);
     return made;
@@ -61,55 +70,44 @@ function isCurrent(kept: Certificate, { names = [] }: CertificateRequest, issuer
     return lasts && isPair && found.verify(crypto.createPublicKey(issuer.certificate)) && names.every(covers);
 }
 
-/** Valid for two years, an authority for ten. Signed with ECDSA P-256: issuers are authorities. */
-function issue(request: CertificateRequest, issuer?: Certificate): Certificate {
-    const { commonName, use } = request;
-    const { privateKey, publicKey } =
-        use === "tokens"
-            ? crypto.generateKeyPairSync("rsa", { modulusLength: 2048 })
-            : crypto.generateKeyPairSync("ec", { namedCurve: "P-256" });
-    const key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
-    const issuerSubject = issuer && new crypto.X509Certificate(issuer.certificate).subject;
-    const algorithm = sequence(der(0x06, "2a8648ce3d040302")); // ecdsa-with-SHA256
-    const times = [-1, use === "authority" ? 3650 : 730].map((days) => der(0x17, utcTime(days)));
-    const content = sequence(
-        der(0xa0, der(0x02, "02")), // version 3
-        der(0x02, "01", crypto.randomBytes(15)),
-        algorithm,
-        distinguishedName(issuerSubject?.slice("CN=".length) ?? commonName),
-        sequence(...times),
-        distinguishedName(commonName),
-        publicKey.export({ type: "spki", format: "der" }),
-        der(0xa3, sequence(...extensions(request))),
+/** Valid for two years, an authority for ten. */
+async function issue(request: CertificateRequest, issuer?: Certificate): Promise<Certificate> {
+    const { commonName, organization, use } = request;
+    const keys = await webcrypto.subtle.generateKey(use === "tokens" ? rsa : elliptic, true, [
+        "sign",
+        "verify",
+    ]);
+    const issuerKey = issuer && x509.PemConverter.decodeFirst(issuer.key);
+    const subject = [...(organization ? [{ O: [organization] }] : []), { CN: [commonName] }];
+    const certificate = await x509.X509CertificateGenerator.create(
+        {
+            subject,
+            issuer: issuer ? new x509.X509Certificate(issuer.certificate).subjectName : subject,
+            notBefore: new Date(Date.now() - day),
+            notAfter: new Date(Date.now() + (use === "authority" ? 3650 : 730) * day),
+            publicKey: keys.publicKey,
+            signingKey: issuerKey
+                ? await webcrypto.subtle.importKey("pkcs8", issuerKey, elliptic, false, ["sign"])
+                : keys.privateKey,
+            signingAlgorithm: elliptic,
+            extensions: extensionsOf(request),
+        },
+        webcrypto,
     );
-    const signature = crypto.sign("sha256", content, issuer?.key ?? key);
-    const certificate = new crypto.X509Certificate(sequence(content, algorithm, der(0x03, "00", signature)));
-    return { key, certificate: certificate.toString() };
+    const key = await webcrypto.subtle.exportKey("pkcs8", keys.privateKey);
+    return {
+        certificate: `${certificate.toString("pem")}\n`,
+        key: `${x509.PemConverter.encode(key, "PRIVATE KEY")}\n`,
+    };
 }
 
-function extensions({ use, names = [] }: CertificateRequest): Buffer[] {
-    const extension = (id: string, value: Buffer) => sequence(der(0x06, "551d", id), der(0x04, value));
-    if (use === "tokens") return [extension("0f", der(0x03, "0780"))]; // digital signature
-    const isAuthority = extension("13", sequence(der(0x01, "ff")));
-    if (use === "authority") return [isAuthority, extension("0f", der(0x03, "0106"))]; // signs certificates
-    const serverAuthentication = extension("25", sequence(der(0x06, "2b06010505070301")));
-    const alternatives = names.map((name) =>
-        isIP(name) ? der(0x87, Buffer.from(name.split(".").map(Number))) : der(0x82, Buffer.from(name)),
-    );
-    return [serverAuthentication, extension("11", sequence(...alternatives))];
-}
-
-const distinguishedName = (commonName: string) =>
-    sequence(der(0x31, sequence(der(0x06, "550403"), der(0x0c, Buffer.from(commonName)))));
-const utcTime = (days: number) =>
-    Buffer.from(`${new Date(Date.now() + days * day).toISOString().replace(/\D/g, "").slice(2, 14)}Z`);
-const sequence = (...parts: Buffer[]) => der(0x30, ...parts);
-
-/** One value in DER (ITU-T X.690), of which a certificate is made: Node only reads them. Text is hex. */
-function der(tag: number, ...parts: (Buffer | string)[]): Buffer {
-    const body = Buffer.concat(
-        parts.map((part) => (Buffer.isBuffer(part) ? part : Buffer.from(part, "hex"))),
-    );
-    const long = body.length < 256 ? [0x81, body.length] : [0x82, body.length >> 8, body.length & 255];
-    return Buffer.concat([Buffer.from([tag, ...(body.length < 128 ? [body.length] : long)]), body]);
+function extensionsOf({ use, names = [] }: CertificateRequest): x509.Extension[] {
+    if (use === "authority") return [new x509.BasicConstraintsExtension(true, undefined, true)];
+    if (use === "tokens") return [new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature)];
+    const { serverAuth, clientAuth } = x509.ExtendedKeyUsage;
+    const alternatives = names.map((value) => ({ type: isIP(value) ? "ip" : "dns", value }) as const);
+    return [
+        new x509.ExtendedKeyUsageExtension([use === "server" ? serverAuth : clientAuth]),
+        ...(names.length > 0 ? [new x509.SubjectAlternativeNameExtension(alternatives)] : []),
+    ];
 }

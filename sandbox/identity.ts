@@ -77,22 +77,24 @@ export function readToken(token: string, key: KeyObject): Claims {
 
 /**
  * Serves the token endpoint of the instance metadata service (documentation page "How to use managed
- * identities on an Azure VM to acquire an access token"). Port 0, the default, is any free one.
+ * identities on an Azure VM to acquire an access token"). Port 0, the default, is any free one; `clients` are the
+ * addresses that may ask, by default all.
  *
  * @param identityOf the identity attached to those machines, if it has this client id or none is given.
  */
 export async function serveIdentityEndpoint(
-    { address, port = 0 }: { address: string; port?: number },
+    { address, port = 0, clients }: { address: string; port?: number; clients?: string[] },
     identity: Identity,
     identityOf: (clientId: string | undefined) => Principal | undefined,
 ): Promise<{ url: string; stop(): void }> {
     const path = "/metadata/identity/oauth2/token";
-    const server = createServer(({ method, url = "", headers }, response) => {
+    const server = createServer(({ method, url = "", headers, socket }, response) => {
         const query = new URLSearchParams(url.split("?")[1]);
         const answer = (status: number, body: object) =>
             response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(body));
         const refuse = (error_description: string, status = 400) =>
             answer(status, { error: "invalid_request", error_description });
+        if (clients && !clients.includes(socket.remoteAddress ?? "")) return refuse("Forbidden", 403);
         if (method !== "GET" || url.split("?")[0] !== path) return refuse("Not found", 404);
         // Whoever tricks a server into this request can seldom set the one header and avoid the other.
         if (`${headers.metadata}`.toLowerCase() !== "true" || headers["x-forwarded-for"])

@@ -85,8 +85,13 @@ export async function startRegistry(spec: RegistrySpec): Promise<RunningRegistry
     const { name, directory, port, socket, processes } = spec;
     const loginServer = `127.0.0.1:${port}`;
     const serving = { commonName: name, use: "server", names: ["127.0.0.1", "localhost"] } as const;
-    const { certificate: cert, key } = certificateIn(directory, "server", serving, spec.authority);
-    const signing = certificateIn(directory, "tokens", { commonName: name, use: "tokens" }, spec.authority);
+    const { certificate: cert, key } = await certificateIn(directory, "server", serving, spec.authority);
+    const signing = await certificateIn(
+        directory,
+        "tokens",
+        { commonName: name, use: "tokens" },
+        spec.authority,
+    );
     const process = `registry-${name}`;
     const answer = answers(tokenEndpoints({ ...spec, loginServer, signing }), socket);
     const servers = new Map<string, Server>();

@@ -9,12 +9,12 @@ import { runAzureCommand } from "./azure/commands";
 import type { Infrastructure } from "./azure/infrastructure";
 import { Azure, type State } from "./azure/model";
 import { azureNativeProvider } from "./azure/provider";
-import { certificateIn, writePrivate } from "./certificates";
+import { type Certificate, certificateIn, writePrivate } from "./certificates";
 import { type Docker, ensureBaseImage, removeBaseImage, startDocker } from "./docker";
 import { checkout, id, paths, runDirectory } from "./home";
 import { openIdentity, serveIdentityEndpoint } from "./identity";
 import { type Cluster, startCluster } from "./kubernetes/cluster";
-import { Processes } from "./processes";
+import { enterCgroup, Processes } from "./processes";
 import { type Provider, type Report, serve } from "./provider";
 import { dockerProvider } from "./providers/docker";
 import { kubernetesProvider } from "./providers/kubernetes";
@@ -41,13 +41,13 @@ interface RunningCluster {
 
 const tools = JSON.parse(readFileSync(paths.tools, "utf8")) as Tools;
 const processes = new Processes({ id, logDirectory: paths.logs });
-const authority = certificateIn(paths.certificates, "authority", {
-    commonName: `aks-acr sandbox ${id}`,
-    use: "authority",
-});
+/** Signs the registries' certificates; set before anything is started. */
+let authority: Certificate;
 const identity = openIdentity(join(paths.certificates, "identity.key"));
 const registries = new Map<string, RunningRegistry>();
 const clusters = new Map<string, RunningCluster>();
+/** Where clusters' nodes reach this machine; known before a cluster is up, for a registry may come up meanwhile. */
+const gateways = new Set<string>();
 
 /** File name for a resource: short, readable, and never the same for two. */
 function fileName(resourceId: string): string {
@@ -80,7 +80,7 @@ class RealInfrastructure implements Infrastructure {
             processes,
         });
         registries.set(registryId, registry);
-        await Promise.all([...clusters.values()].map(({ cluster }) => registry.listen(cluster.gateway)));
+        await Promise.all([...gateways].map((gateway) => registry.listen(gateway)));
         return { loginServer: registry.loginServer };
     }
 
@@ -127,10 +127,11 @@ class RealInfrastructure implements Infrastructure {
                     certificateAuthority: join(paths.certificates, "authority.crt"),
                 },
                 credentialProvider: { executable, env: {} },
-                joined: async (gateway) => {
+                joined: async (gateway, node) => {
+                    gateways.add(gateway);
                     await Promise.all([...registries.values()].map((registry) => registry.listen(gateway)));
                     identityEndpoint = await serveIdentityEndpoint(
-                        { address: gateway },
+                        { address: gateway, clients: [node, gateway] },
                         identity,
                         (clientId) => {
                             // The nodes carry one identity, the cluster's kubelet identity, and get tokens for no other.
@@ -152,7 +153,13 @@ class RealInfrastructure implements Infrastructure {
                 },
             },
             processes,
-        );
+        ).catch(async (error) => {
+            // Its network is gone: nothing can listen there any more.
+            gateways.clear();
+            for (const running of clusters.values()) gateways.add(running.cluster.gateway);
+            await identityEndpoint?.stop();
+            throw error;
+        });
         if (!identityEndpoint) throw new Error(`Cluster ${name} has joined no network.`);
         return { cluster, identityEndpoint };
     }
@@ -161,6 +168,7 @@ class RealInfrastructure implements Infrastructure {
         const running = clusters.get(clusterId);
         if (!running) return;
         await running.identityEndpoint.stop();
+        gateways.delete(running.cluster.gateway);
         await Promise.all(
             [...registries.values()].map((registry) => registry.unlisten(running.cluster.gateway)),
         );
@@ -301,6 +309,10 @@ async function stop(): Promise<void> {
 }
 
 async function boot(): Promise<void> {
+    // So that whatever hangs here is found, too, when the sandbox is cleaned up.
+    enterCgroup(id, "services");
+    const subject = { commonName: `aks-acr sandbox ${id}`, use: "authority" } as const;
+    authority = await certificateIn(paths.certificates, "authority", subject);
     if (!saved.firstPort) saved.firstPort = await findFreePorts();
     save();
     usableDocker().catch((error) => console.error(error));

@@ -4,9 +4,8 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Agent, type Dispatcher, request } from "undici";
-import { type Certificate, writePrivate } from "../certificates";
+import { type Certificate, certificateIn, writePrivate } from "../certificates";
 import { type Processes, shimSockets, unmountBelow } from "../processes";
-import { certificateIn } from "./certificates";
 import {
     clients,
     filesOf,

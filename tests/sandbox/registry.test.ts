@@ -5,7 +5,7 @@ import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { certificateIn } from "../../sandbox/certificates";
+import { type Certificate, certificateIn } from "../../sandbox/certificates";
 import { openIdentity, type Principal, readToken, serveIdentityEndpoint } from "../../sandbox/identity";
 import { loginServers, portCount } from "../../sandbox/registry";
 import { Refusal, type RegistryAction, tokenEndpoints } from "../../sandbox/registry-tokens";
@@ -13,8 +13,12 @@ import { Refusal, type RegistryAction, tokenEndpoints } from "../../sandbox/regi
 const directory = mkdtempSync(join(tmpdir(), "aks-acr-registry-"));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-const authority = certificateIn(directory, "ca", { commonName: "authority", use: "authority" });
-const signing = certificateIn(directory, "tokens", { commonName: "acr1", use: "tokens" }, authority);
+let authority: Certificate;
+let signing: Certificate;
+beforeAll(async () => {
+    authority = await certificateIn(directory, "ca", { commonName: "authority", use: "authority" });
+    signing = await certificateIn(directory, "tokens", { commonName: "acr1", use: "tokens" }, authority);
+});
 const identity = openIdentity(join(directory, "identity.key"));
 const tenantId = "5d8d3a3c-0000-4000-8000-000000000001";
 const registryId = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/acr1";
@@ -205,9 +209,14 @@ describe("token", () => {
         expect(refusal(() => endpoints.token(form))).toEqual(unauthorized);
     });
 
-    test("refuses tokens that are no refresh tokens of this registry", () => {
+    test("refuses tokens that are no refresh tokens of this registry", async () => {
         const { endpoints, refreshToken } = aRegistry();
-        const elsewhere = certificateIn(directory, "other", { commonName: "acr2", use: "tokens" }, authority);
+        const elsewhere = await certificateIn(
+            directory,
+            "other",
+            { commonName: "acr2", use: "tokens" },
+            authority,
+        );
         const access = { permits: () => true, mode: () => "LegacyRegistryPermissions" };
         const other = tokenEndpoints({ id: registryId, loginServer, signing: elsewhere, identity, access });
         const foreign = other.exchange(exchangeForm("reader")).refresh_token;
@@ -320,7 +329,7 @@ describe("identity", () => {
             const { roles, endpoints } = aRegistry();
             // Stands in for the whole registry: its challenge and its exchange.
             const server = { commonName: "acr1", use: "server", names: ["127.0.0.1"] } as const;
-            const { certificate: cert, key } = certificateIn(directory, "server", server, authority);
+            const { certificate: cert, key } = await certificateIn(directory, "server", server, authority);
             const registry = createHttpsServer({ cert, key }, async (request, response) => {
                 const { port } = registry.address() as AddressInfo;
                 const challenge = `Bearer realm="https://127.0.0.1:${port}/oauth2/token",service="${loginServer}"`;
@@ -377,8 +386,10 @@ describe("certificates", () => {
     const request = { commonName: "acr1", use: "server", names: ["127.0.0.1", "localhost"] } as const;
     const kept = mkdtempSync(join(directory, "kept-"));
 
-    test("a server's is valid for its names and signed by the authority", () => {
-        const certificate = new X509Certificate(certificateIn(kept, "a", request, authority).certificate);
+    test("a server's is valid for its names and signed by the authority", async () => {
+        const certificate = new X509Certificate(
+            (await certificateIn(kept, "a", request, authority)).certificate,
+        );
         const issuer = new X509Certificate(authority.certificate);
         expect(certificate.checkIP("127.0.0.1")).toBe("127.0.0.1");
         expect(certificate.checkHost("localhost")).toBe("localhost");
@@ -388,19 +399,19 @@ describe("certificates", () => {
         expect(certificate.ca).toBe(false);
     });
 
-    test("is kept, for its owner only, until a name is added, the issuer changes or it nears its end", () => {
-        const make = (names: string[], issuer = authority) =>
-            certificateIn(kept, "b", { ...request, names }, issuer).certificate;
-        const first = make(["127.0.0.1"]);
-        expect(make(["127.0.0.1"])).toBe(first);
+    test("is kept, for its owner only, until a name is added, the issuer changes or it nears its end", async () => {
+        const make = async (names: string[], issuer = authority) =>
+            (await certificateIn(kept, "b", { ...request, names }, issuer)).certificate;
+        const first = await make(["127.0.0.1"]);
+        expect(await make(["127.0.0.1"])).toBe(first);
         expect(statSync(join(kept, "b.key")).mode & 0o777).toBe(0o600);
-        const second = make(["127.0.0.1", "localhost"]);
+        const second = await make(["127.0.0.1", "localhost"]);
         expect(second).not.toBe(first);
-        const other = certificateIn(kept, "ca", { commonName: "authority", use: "authority" });
-        const third = make(["localhost"], other);
+        const other = await certificateIn(kept, "ca", { commonName: "authority", use: "authority" });
+        const third = await make(["localhost"], other);
         expect(third).not.toBe(second);
         later(701 * 24 * 60);
-        expect(make(["localhost"], other)).not.toBe(third);
+        expect(await make(["localhost"], other)).not.toBe(third);
     });
 });
 
