@@ -38,7 +38,7 @@ const nginxImage = new ContainerImage("nginx-image", {
 // nginx, running from exactly that image, once it may be pulled.
 const nginx = new NginxDeployment(
     "nginx",
-    { provider: cluster.provider, image: nginxImage.ref, ...settings.workload },
+    { provider: cluster.provider, cluster: cluster.cluster, image: nginxImage.ref, ...settings.workload },
     { dependsOn: acrPull },
 );
 

@@ -32,6 +32,8 @@ export class AksCluster extends pulumi.ComponentResource {
     readonly kubeconfig: pulumi.Output<string>;
     /** Deploys to the cluster. */
     readonly provider: Provider;
+    /** The cluster itself, for what lives and goes with it. */
+    readonly cluster: pulumi.Resource;
 
     constructor(name: string, args: AksClusterArgs, opts?: pulumi.ComponentResourceOptions) {
         super("aks-acr:index:AksCluster", name, {}, opts);
@@ -95,6 +97,7 @@ export class AksCluster extends pulumi.ComponentResource {
             );
         }
 
+        this.cluster = cluster;
         this.clusterId = cluster.id;
         this.clusterName = cluster.name;
         this.kubeletPrincipalId = kubelet.principalId;
@@ -106,8 +109,8 @@ export class AksCluster extends pulumi.ComponentResource {
         this.kubeconfig = pulumi.secret(credentials.apply(({ kubeconfigs }) => firstKubeconfig(kubeconfigs)));
         this.provider = new Provider(
             name,
-            // The id says which cluster it is, so that new credentials for the same one replace nothing on it.
-            { kubeconfig: this.kubeconfig, clusterIdentifier: cluster.id },
+            // New credentials replace nothing; that a new cluster does is for `replaceWith` of what is on it to say.
+            { kubeconfig: this.kubeconfig, clusterIdentifier: clusterIdentifier(args) },
             { parent: this },
         );
         this.registerOutputs({
@@ -117,6 +120,11 @@ export class AksCluster extends pulumi.ComponentResource {
             kubeconfig: this.kubeconfig,
         });
     }
+}
+
+/** Says which cluster it is, known before it exists. */
+function clusterIdentifier({ resourceGroupName, name }: AksClusterArgs): pulumi.Output<string> {
+    return pulumi.interpolate`${resourceGroupName}/${name}`;
 }
 
 function firstKubeconfig(kubeconfigs: { value: string }[]): string {

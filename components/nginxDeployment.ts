@@ -9,6 +9,8 @@ import * as pulumi from "@pulumi/pulumi";
 export interface NginxDeploymentArgs {
     /** Deploys to the cluster. */
     provider: Provider;
+    /** The cluster, where this stack made it: a replaced cluster takes its workload along, a deleted one saves deleting that. */
+    cluster?: pulumi.Resource | undefined;
     /** Image by digest, `<login server>/<repository>@sha256:...`. */
     image: pulumi.Input<string>;
     /** Pods to keep running. Default: 2. */
@@ -42,7 +44,11 @@ export class NginxDeployment extends pulumi.ComponentResource {
         super("aks-acr:index:NginxDeployment", name, {}, opts);
 
         const replicas = args.replicas ?? 2;
-        const children = { parent: this, provider: args.provider };
+        const children = {
+            parent: this,
+            provider: args.provider,
+            ...(args.cluster && { deletedWith: args.cluster, replaceWith: [args.cluster] }),
+        };
         const namespace = new Namespace(
             name,
             {

@@ -119,9 +119,7 @@ describe("AksCluster", () => {
         const { mocks, cluster } = await created();
         expect(await resolved(cluster.kubeconfig)).toContain("current-context: dev");
         expect(await pulumi.isSecret(cluster.kubeconfig)).toBe(true);
-        expect(inputsOf(mocks, "pulumi:providers:kubernetes").clusterIdentifier).toBe(
-            await resolved(cluster.clusterId),
-        );
+        expect(inputsOf(mocks, "pulumi:providers:kubernetes").clusterIdentifier).toBe("team/dev");
     });
 
     it("says the platform of its nodes", async () => {

@@ -274,6 +274,21 @@ describe("a stack in the sandbox", () => {
         await eventually(allReady, 60, "two ready pods");
     });
 
+    it("takes the workload along with a cluster that is replaced", async () => {
+        await succeed("run", "config", "set", "--path", "aks-acr:cluster.create.dnsPrefix", "another");
+        const replaced = changes(await up()).filter((line) => line.endsWith(" replaced"));
+        expect(replaced).toEqual([
+            "azure-native:containerservice:ManagedCluster cluster replaced",
+            "kubernetes:apps/v1:Deployment nginx replaced",
+            "kubernetes:core/v1:Namespace nginx replaced",
+            "kubernetes:core/v1:Service nginx replaced",
+            "kubernetes:policy/v1:PodDisruptionBudget nginx replaced",
+        ]);
+        first = await outputs();
+        await eventually(allReady, 60, "two ready pods");
+        expect(changes(await up())).toEqual([]);
+    });
+
     it("destroys everything, and leaves nothing in Azure or on the machine", async () => {
         await succeed("run", "destroy", "--yes", "--skip-preview");
         expect(await azure("resource", "list")).toEqual([]);
