@@ -108,7 +108,8 @@ export async function run(command: string, args: string[], options: CommandOptio
         child.on("error", (error) => resolve(error.message));
         child.on("close", (code, signal) => resolve(signal ?? (code === 0 ? "" : `exit code ${code}`)));
     });
-    log.end();
+    // Whole before the command counts as done: who reads the file next, or removes it, finds all of it.
+    await new Promise<void>((written) => log.end(written));
     if (!end) return;
     const lines = last.map((line) => `  | ${line}\n`).join("");
     throw new Error(
