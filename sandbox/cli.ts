@@ -35,7 +35,6 @@ async function control<T>(command: string, body: object = {}): Promise<T> {
 }
 
 interface Status {
-    pid: number;
     port: number;
 }
 
@@ -46,7 +45,6 @@ async function bringUp(): Promise<NodeJS.ProcessEnv> {
     const since = Date.now();
     let running = await status();
     if (!running) {
-        makeHome();
         const tools = await installTools({ docker: !(await dockerAnswers()) });
         await cleanUp(id, home);
         makeHome();

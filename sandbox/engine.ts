@@ -72,7 +72,7 @@ function standIn(name: string, port: number): string {
 
 function mirrorProject(): void {
     for (const name of readdirSync(checkout)) {
-        if (name === ".sandbox" || name === "node_modules" || name.startsWith(".git")) continue;
+        if (name.startsWith(".sandbox") || name === "node_modules" || name.startsWith(".git")) continue;
         if (!/^Pulumi\..+\.yaml$/.test(name)) symlinkOver(join(checkout, name), join(paths.project, name));
         else copyWhenChanged(join(checkout, name), join(paths.project, name));
     }

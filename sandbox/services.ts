@@ -102,10 +102,10 @@ class RealInfrastructure implements Infrastructure {
         const directory = join(paths.clusters, name);
         const executable = join(directory, "bin", "acr-credential-provider");
         kubeletClientIds.set(clusterId, kubeletClientId);
-        const running =
-            clusters.get(clusterId) ?? (await this.newCluster(clusterId, name, directory, executable));
+        const known = clusters.get(clusterId);
+        if (known) writeCredentialProvider(executable, known.identityEndpoint.url, kubeletClientId);
+        const running = known ?? (await this.newCluster(clusterId, name, directory, executable));
         clusters.set(clusterId, running);
-        writeCredentialProvider(executable, running.identityEndpoint.url, kubeletClientId);
         return { kubeconfig: running.cluster.kubeconfig, fqdn: new URL(running.cluster.server).hostname };
     }
 
@@ -116,6 +116,7 @@ class RealInfrastructure implements Infrastructure {
         executable: string,
     ): Promise<RunningCluster> {
         let identityEndpoint: RunningCluster["identityEndpoint"] | undefined;
+        let joined = "";
         const cluster = await startCluster(
             {
                 name,
@@ -128,6 +129,7 @@ class RealInfrastructure implements Infrastructure {
                 },
                 credentialProvider: { executable, env: {} },
                 joined: async (gateway, node) => {
+                    joined = gateway;
                     gateways.add(gateway);
                     await Promise.all([...registries.values()].map((registry) => registry.listen(gateway)));
                     identityEndpoint = await serveIdentityEndpoint(
@@ -155,8 +157,7 @@ class RealInfrastructure implements Infrastructure {
             processes,
         ).catch(async (error) => {
             // Its network is gone: nothing can listen there any more.
-            gateways.clear();
-            for (const running of clusters.values()) gateways.add(running.cluster.gateway);
+            gateways.delete(joined);
             await identityEndpoint?.stop();
             throw error;
         });
@@ -277,11 +278,7 @@ const control = createHttpServer(async (request, response) => {
 });
 
 const commands: Record<string, (body: { args?: string[] }) => Promise<unknown> | unknown> = {
-    status: () => ({
-        pid: process.pid,
-        port: (plugins.address() as AddressInfo).port,
-        docker: process.env.DOCKER_HOST,
-    }),
+    status: () => ({ port: (plugins.address() as AddressInfo).port }),
     docker: async () => ({ socketPath: (await usableDocker()).socketPath }),
     azure: async ({ args = [] }) => ({ output: await runAzureCommand(azure, args) }),
     stop: async () => {
