@@ -1,6 +1,24 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
+import {
+    type Check,
+    flag,
+    integer,
+    list,
+    object,
+    objectId,
+    oneOf,
+    optional,
+    quantity,
+    type ResourceId,
+    refine,
+    resourceId,
+    type Shape,
+    show,
+    text,
+    variants,
+} from "./checks";
 
 /** The stack's settings, checked and complete: every default is filled in. README, Config describes each key. */
 export type Settings = ReturnType<ReturnType<typeof schema>>;
@@ -11,53 +29,110 @@ export type Settings = ReturnType<ReturnType<typeof schema>>;
  * @throws pulumi.RunError that lists every problem at once, each with its key, what was found and what to use.
  */
 export function readSettings(): Settings {
-    const namespace = `${pulumi.getProject()}:`;
-    const values = Object.entries(pulumi.runtime.allConfig())
-        .filter(([key]) => key.startsWith(namespace))
-        .map(([key, value]) => [key.slice(namespace.length), parsed(value)]);
-    return checkSettings(Object.fromEntries(values), pulumi.getStack());
+    return checkSettings(configOf(pulumi.getProject()), pulumi.getStack());
+}
+
+/** The configuration in a namespace, such as a provider's, by key without the namespace. */
+export function configOf(namespace: string): Record<string, unknown> {
+    const prefix = `${namespace}:`;
+    const entries = Object.entries(pulumi.runtime.allConfig()).filter(([key]) => key.startsWith(prefix));
+    return Object.fromEntries(entries.map(([key, value]) => [key.slice(prefix.length), parsed(value)]));
 }
 
 /** The check behind {@link readSettings}: `values` are the configuration's keys without their namespace. */
 export function checkSettings(values: Record<string, unknown>, stack: string): Settings {
     const problems: string[] = [];
     const settings = schema(stack)(values, "aks-acr:", problems);
-    if (problems.length > 0) {
-        const many = problems.length > 1 ? `${problems.length} settings are` : "A setting is";
-        throw new pulumi.RunError(
-            `${many} wrong; nothing was changed.\n${problems.map((problem) => `  - ${problem}`).join("\n")}\n` +
-                `See them with \`pulumi config\`, change one with \`pulumi config set --path 'aks-acr:<key>' <value>\`.`,
-        );
-    }
+    refuse(problems);
     return settings;
 }
 
+/**
+ * Ends the run where there are problems.
+ *
+ * @throws pulumi.RunError that lists all of them.
+ */
+export function refuse(problems: string[]): void {
+    if (problems.length === 0) return;
+    const many = problems.length > 1 ? `${problems.length} problems` : "A problem";
+    throw new pulumi.RunError(
+        `${many}; nothing was changed.\n${problems.map((problem) => `  - ${problem}`).join("\n")}\n` +
+            "See the settings with `pulumi config`, change one with `pulumi config set --path 'aks-acr:<key>' <value>`.",
+    );
+}
+
+const groupName = text(/^[-\w.()]{0,89}[-\w()]$/, "1 to 90 letters, digits and -_.(), no dot at the end");
+const registryName = text(/^[a-zA-Z0-9]{5,50}$/, "5 to 50 letters and digits");
+const registryId = resourceId("Microsoft.ContainerRegistry/registries");
+const permissions = oneOf(["rbac", "abac"], "rbac");
+const repository = "[a-z0-9]+([._/-][a-z0-9]+)*";
+const existing = ["name", "id"] as const;
+/** Ways to log in to a cluster with Microsoft Entra that ask nobody anything ("Convert kubeconfig", kubelogin). */
+const clusterLogins = ["azurecli", "workloadidentity", "spn", "msi", "azurepipelines"] as const;
+
 /** Every key, its rule and its default. The rules on names are Azure's ("Resource naming restrictions"). */
 function schema(stack: string) {
-    return object({
-        resourceGroup: optional(
-            text(/^[-\w.()]{0,89}[-\w()]$/, "1 to 90 letters, digits and -_.(), no dot at the end"),
+    const shape = object({
+        resourceGroup: optional(groupName),
+        registry: variants(
+            {
+                create: object({
+                    name: optional(registryName),
+                    sku: oneOf(["Basic", "Standard", "Premium"], "Basic"),
+                }),
+                name: registryName,
+                id: registryId,
+            },
+            {
+                resourceGroup: { ways: ["name"], is: optional(groupName) },
+                permissions: {
+                    ways: existing,
+                    is: permissions,
+                    why: "a registry made here heeds AcrPull; make one with `az acr create --role-assignment-mode rbac-abac` and name it",
+                },
+            },
         ),
-        registry: variants({
-            create: object({
-                name: optional(text(/^[a-zA-Z0-9]{5,50}$/, "5 to 50 letters and digits")),
-                sku: oneOf(["Basic", "Standard", "Premium"], "Basic"),
-            }),
-        }),
-        cluster: variants({ create: clusterToCreate(stack) }),
-        image: object({
-            build: buildContext,
-            repository: text(
-                /^[a-z0-9]+([._/-][a-z0-9]+)*$/,
-                "lowercase letters and digits with . _ - / between",
-                "nginx",
-            ),
-            tag: text(
-                /^\w[\w.-]{0,127}$/,
-                "1 to 128 letters, digits and _.-, not starting with . or -",
-                "v1",
-            ),
-        }),
+        cluster: variants(
+            { create: clusterToCreate(stack), name: clusterName(), id: resourceId(clusterType) },
+            {
+                resourceGroup: { ways: ["name"], is: optional(groupName) },
+                kubeletPrincipalId: { ways: existing, is: optional(objectId) },
+                login: { ways: ["create", ...existing], is: oneOf(clusterLogins, "azurecli") },
+            },
+        ),
+        image: variants(
+            {
+                build: buildContext,
+                import: text(
+                    /^([\w.-]+(:\d+)?\/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127}(@sha256:[\da-f]{64})?|@sha256:[\da-f]{64})$/,
+                    "an image with its tag or digest, such as nginx:1.29",
+                ),
+                ref: text(
+                    new RegExp(`^(?![^/]*\\.[^/]*/)${repository}@sha256:[\\da-f]{64}$`),
+                    "<repository>@sha256:<64 hexadecimal digits>, without the login server",
+                ),
+            },
+            {
+                repository: {
+                    ways: ["build", "import"],
+                    is: text(
+                        new RegExp(`^${repository}$`),
+                        "lowercase letters and digits with . _ - / between",
+                        "nginx",
+                    ),
+                },
+                tag: {
+                    ways: ["build", "import"],
+                    is: text(
+                        /^\w[\w.-]{0,127}$/,
+                        "1 to 128 letters, digits and _.-, not starting with . or -",
+                        "v1",
+                    ),
+                },
+                login: { ways: ["build", "import"], is: oneOf(["azure", "docker"], "azure") },
+                follow: { ways: ["import"], is: flag(false) },
+            },
+        ),
         workload: object({
             replicas: integer(1, 1000, 2),
             namespace: text(
@@ -69,17 +144,48 @@ function schema(stack: string) {
                 requests: object({ cpu: quantity("50m"), memory: quantity("32Mi") }),
                 limits: object({ cpu: quantity("250m"), memory: quantity("128Mi") }),
             }),
+            waitSeconds: optional(integer(0, 3600)),
         }),
+        roleAssignments: oneOf(["create", "external"], "create"),
+        extraPullFrom: list(registryToPullFrom),
     });
+    return refine(shape, (settings, key, problems) => {
+        const { cluster, registry, resourceGroup, extraPullFrom } = settings;
+        for (const [name, { name: value, resourceGroup: own }] of Object.entries({ cluster, registry })) {
+            if (value === undefined || (own ?? resourceGroup) !== undefined) continue;
+            problems.push(
+                `${key}${name}.resourceGroup is missing; set it to the group that ${show(value)} is in, or set ${key}resourceGroup`,
+            );
+        }
+        const ids = [registry.id, ...extraPullFrom.map(({ id }) => id)].map((each) => each?.id.toLowerCase());
+        extraPullFrom.forEach(({ id }, index) => {
+            if (ids.indexOf(id.id.toLowerCase()) !== index + 1)
+                problems.push(
+                    `${key}extraPullFrom[${index}].id names a registry that is there already; remove it`,
+                );
+        });
+    });
+}
+
+/** An id, or an object with that and the registry's permissions. */
+const registryToPullFrom: Check<{ id: ResourceId; permissions: "rbac" | "abac" }> = (value, key, problems) =>
+    typeof value === "string"
+        ? { id: registryId(value, key, problems), permissions: "rbac" }
+        : object({ id: registryId, permissions })(value, key, problems);
+
+const clusterType = "Microsoft.ContainerService/managedClusters";
+
+function clusterName(initial?: string) {
+    return text(
+        /^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$/,
+        "1 to 63 letters, digits and -_, with a letter or digit at both ends",
+        initial,
+    );
 }
 
 function clusterToCreate(stack: string) {
     const shape = object({
-        name: text(
-            /^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$/,
-            "1 to 63 letters, digits and -_, with a letter or digit at both ends",
-            `nginx-${stack.replace(/[^a-zA-Z0-9]+/g, "-")}`.slice(0, 63).replace(/-+$/, ""),
-        ),
+        name: clusterName(`nginx-${stack.replace(/[^a-zA-Z0-9]+/g, "-")}`.slice(0, 63).replace(/-+$/, "")),
         dnsPrefix: optional(
             text(
                 /^[a-zA-Z0-9]([-a-zA-Z0-9]{0,52}[a-zA-Z0-9])?$/,
@@ -102,7 +208,7 @@ function clusterToCreate(stack: string) {
             ),
         ),
         localAccounts: flag(true),
-        adminGroupObjectIds: list(text(/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i, "an object id (GUID)")),
+        adminGroupObjectIds: list(objectId),
         authorizedIpRanges: list(text(/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/, "a CIDR such as 203.0.113.0/24")),
         privateCluster: flag(false),
     });
@@ -177,99 +283,7 @@ const buildContext = refine(
     },
 );
 
-// A check turns a raw value into a typed one and adds to `problems` what is wrong with it.
-type Check<T> = (value: unknown, key: string, problems: string[]) => T;
-type Shape = Record<string, Check<unknown>>;
-type Checked<S extends Shape> = { [K in keyof S]: ReturnType<S[K]> };
-
-const show = (value: unknown) => JSON.stringify(value) ?? "not set";
-
-function wrong<T>(value: unknown, key: string, problems: string[], use: string): T {
-    problems.push(
-        value === undefined ? `${key} is missing; set it to ${use}` : `${key} is ${show(value)}; use ${use}`,
-    );
-    return undefined as T;
-}
-
-function text(pattern: RegExp, use: string, initial?: string): Check<string> {
-    return (value = initial, key, problems) =>
-        typeof value === "string" && pattern.test(value) ? value : wrong(value, key, problems, use);
-}
-
-function oneOf<const T extends string>(allowed: readonly T[], initial?: T): Check<T> {
-    return (value = initial, key, problems) =>
-        allowed.find((each) => each === String(value)) ?? wrong(value, key, problems, allowed.join(" or "));
-}
-
-function integer(least: number, most: number, initial?: number): Check<number> {
-    return (value = initial, key, problems) =>
-        Number.isInteger(value) && Number(value) >= least && Number(value) <= most
-            ? Number(value)
-            : wrong(value, key, problems, `a whole number from ${least} to ${most}`);
-}
-
-function flag(initial: boolean): Check<boolean> {
-    return (value = initial, key, problems) =>
-        typeof value === "boolean" ? value : wrong(value, key, problems, "true or false");
-}
-
-/** A Kubernetes quantity ("Resource units in Kubernetes"). */
-function quantity(initial: string): Check<string> {
-    return text(/^\d+(\.\d+)?(m|[kMGT]i?)?$/, "a Kubernetes quantity such as 100m or 64Mi", initial);
-}
-
-function optional<T>(check: Check<T>): Check<T | undefined> {
-    return (value, key, problems) =>
-        value === undefined || value === "" ? undefined : check(value, key, problems);
-}
-
-function list<T>(check: Check<T>): Check<T[]> {
-    return (value = [], key, problems) =>
-        Array.isArray(value)
-            ? value.map((each, index) => check(each, `${key}[${index}]`, problems))
-            : wrong<T[]>(value, key, problems, "a list");
-}
-
-function object<S extends Shape>(shape: S): Check<Checked<S>> {
-    return (value = {}, key, problems) => {
-        const given =
-            typeof value === "object" && value !== null && !Array.isArray(value) ? value : undefined;
-        if (!given) wrong(value, key, problems, `an object with ${Object.keys(shape).join(", ")}`);
-        const at = (name: string) => (key.endsWith(":") ? key + name : `${key}.${name}`);
-        for (const name of Object.keys(given ?? {}).filter((each) => !(each in shape))) {
-            problems.push(
-                `${at(name)} is not a known key; use ${Object.keys(shape).join(", ")}, or remove it`,
-            );
-        }
-        const entries = Object.entries(shape).map(([name, check]) => [
-            name,
-            check((given as Record<string, unknown> | undefined)?.[name], at(name), problems),
-        ]);
-        return Object.fromEntries(entries);
-    };
-}
-
-/** Exactly one of several ways, named by its key; without any, the first. */
-function variants<S extends Shape>(shape: S): Check<Checked<S>> {
-    return (value, key, problems) => {
-        const names = Object.keys(shape);
-        const given = Object.keys((value ?? {}) as object).filter((name) => names.includes(name));
-        if (given.length > 1) problems.push(`${key} has ${given.join(" and ")}; keep exactly one of them`);
-        return object(shape)(value, key, problems);
-    };
-}
-
-function refine<T>(check: Check<T>, rule: (value: T, key: string, problems: string[]) => void): Check<T> {
-    return (value, key, problems) => {
-        const before = problems.length;
-        const checked = check(value, key, problems);
-        // A rule between keys says nothing useful about keys that are wrong themselves.
-        if (problems.length === before) rule(checked, key, problems);
-        return checked;
-    };
-}
-
-/** Objects and lists arrive as JSON; anything else is the text that was set, so that a name of digits stays a name. */
+/** Objects, lists and truth values arrive as JSON; anything else is the text that was set, so that a name of digits stays a name. */
 function parsed(value: string): unknown {
-    return /^\s*[{[]/.test(value) ? JSON.parse(value) : value;
+    return /^\s*([{[]|(true|false)$)/.test(value) ? JSON.parse(value) : value;
 }

@@ -38,10 +38,27 @@ export function agentPoolProfile(args: AgentPoolArgs) {
     } satisfies Record<string, pulumi.Input<unknown>>;
 }
 
+/** Processor architectures, as Kubernetes and images name them. */
+export type Architecture = "amd64" | "arm64";
+
 /**
  * Processor architecture of a VM size: a `p` among the letters behind the number of cores means Arm
  * ("Virtual machine sizes overview", naming conventions), as in `Standard_D4ps_v6`.
  */
-export function architectureOf(vmSize: string): "amd64" | "arm64" {
+export function architectureOf(vmSize: string): Architecture {
     return /^Standard_[A-Z]+\d+(-\d+)?[a-z]*p/.test(vmSize) ? "arm64" : "amd64";
+}
+
+/** What a pool says about the nodes it has, in a cluster's settings or as AKS shows it. */
+export interface PoolProfile {
+    vmSize?: string | undefined;
+    osType?: string | undefined;
+    nodeTaints?: string[] | undefined;
+}
+
+/** Architectures of the Linux nodes that take pods other than AKS's own; each once, the first pool's first. */
+export function architecturesOf(pools: PoolProfile[]): Architecture[] {
+    const linux = pools.filter(({ osType }) => osType !== "Windows");
+    const open = linux.filter(({ nodeTaints = [] }) => nodeTaints.length === 0);
+    return [...new Set(open.map(({ vmSize = defaultVmSize }) => architectureOf(vmSize)))];
 }

@@ -1,85 +1,79 @@
-import { RoleAssignment } from "@pulumi/azure-native/authorization/roleAssignment.js";
 import { AgentPool } from "@pulumi/azure-native/containerservice/agentPool.js";
 import { listManagedClusterUserCredentialsOutput } from "@pulumi/azure-native/containerservice/listManagedClusterUserCredentials.js";
 import { ManagedCluster } from "@pulumi/azure-native/containerservice/managedCluster.js";
-import { UserAssignedIdentity } from "@pulumi/azure-native/managedidentity/userAssignedIdentity.js";
 import { Provider } from "@pulumi/kubernetes/provider.js";
 import * as pulumi from "@pulumi/pulumi";
-import { assignmentName, roleDefinition } from "./acrPull";
-import { agentPoolProfile, architectureOf, defaultVmSize } from "./agentPool";
-import { type AksClusterArgs, clusterProperties } from "./clusterProperties";
-import { explainRefusal, retryWhilePropagating } from "./errorHooks";
+import { agentPoolProfile } from "./agentPool";
+import { clusterIdentities } from "./clusterIdentities";
+import { clusterProperties, type NewClusterArgs, placed } from "./clusterProperties";
+import { retryWhilePropagating } from "./errorHooks";
+import type { UsableCluster } from "./existing";
+import { usableKubeconfig } from "./kubeconfig";
 
-export type { AksClusterArgs } from "./clusterProperties";
+export type { NewClusterArgs } from "./clusterProperties";
 
-/** The built-in role Managed Identity Operator: attach an identity to a resource. */
-export const managedIdentityOperatorRole = "f1a07417-d97a-45cb-824c-7a7467783830";
+/** What AksCluster needs: what to create, or what is there already and never changed. */
+export type AksClusterArgs = NewClusterArgs | { existing: UsableCluster };
 
 /**
- * An AKS cluster that brings its own identities: what the kubelet may do can be granted before the cluster
- * exists, and editing the cluster never touches those grants.
+ * An AKS cluster. A new one brings its own identities: what the kubelet may do can be granted before the cluster exists, and
+ * editing the cluster never touches those grants. One that is there already is read and left as it is.
  */
 export class AksCluster extends pulumi.ComponentResource {
     /** Resource id of the cluster. */
     readonly clusterId: pulumi.Output<string>;
     /** Name of the cluster. */
     readonly clusterName: pulumi.Output<string>;
-    /** Object id of the kubelet identity, which pulls images; known before the cluster is begun. */
+    /** Object id of the kubelet identity, which pulls images; of a new cluster that brings it, known before the cluster is begun. */
     readonly kubeletPrincipalId: pulumi.Output<string>;
-    /** Platform of the images that the nodes run. */
-    readonly platform: "linux/amd64" | "linux/arm64";
     /** Credentials as a kubeconfig file's text; secret. */
     readonly kubeconfig: pulumi.Output<string>;
     /** Deploys to the cluster. */
     readonly provider: Provider;
-    /** The cluster itself, for what lives and goes with it. */
-    readonly cluster: pulumi.Resource;
+    /** The cluster itself where this component made it, for what lives and goes with it. */
+    readonly cluster: pulumi.Resource | undefined;
 
     constructor(name: string, args: AksClusterArgs, opts?: pulumi.ComponentResourceOptions) {
         super("aks-acr:index:AksCluster", name, {}, opts);
 
-        const shared = {
-            resourceGroupName: args.resourceGroupName,
-            ...(args.location !== undefined && { location: args.location }),
-            ...(args.tags !== undefined && { tags: args.tags }),
-        };
-        // An identity that is updated previews with an unknown principal, and so with its role assignments replaced.
-        const lasting = { parent: this, ignoreChanges: ["tags"] };
-        const controlPlane = new UserAssignedIdentity(`${name}-control-plane`, shared, lasting);
-        const kubelet = new UserAssignedIdentity(`${name}-kubelet`, shared, lasting);
-        // AKS asks for this before it creates the cluster ("Use a pre-created kubelet managed identity").
-        const mayUseKubelet = new RoleAssignment(
-            `${name}-uses-kubelet`,
+        const cluster = "existing" in args ? args.existing : this.create(name, args);
+        this.cluster = "resource" in cluster ? cluster.resource : undefined;
+        this.clusterId = pulumi.output(cluster.clusterId);
+        this.clusterName = pulumi.output(cluster.clusterName);
+        this.kubeletPrincipalId = pulumi.output(cluster.kubeletPrincipalId);
+        this.kubeconfig = pulumi.secret(cluster.kubeconfig);
+        this.provider = new Provider(
+            name,
             {
-                scope: kubelet.id,
-                principalId: controlPlane.principalId,
-                principalType: "ServicePrincipal",
-                roleDefinitionId: kubelet.id.apply((id) => roleDefinition(id, managedIdentityOperatorRole)),
-                roleAssignmentName: assignmentName(
-                    kubelet.id,
-                    controlPlane.principalId,
-                    managedIdentityOperatorRole,
-                ),
+                kubeconfig: this.kubeconfig,
+                // Says which cluster it is, known before it exists: new credentials replace nothing. That a new cluster does
+                // is for `replaceWith` of what is on it to say.
+                clusterIdentifier: pulumi.interpolate`${cluster.resourceGroupName}/${"existing" in args ? cluster.clusterName : args.name}`,
             },
-            { parent: this, hooks: { onError: [explainRefusal(`${name}-uses-kubelet-refused`)] } },
+            { parent: this },
         );
+        this.registerOutputs({
+            clusterId: this.clusterId,
+            clusterName: this.clusterName,
+            kubeletPrincipalId: this.kubeletPrincipalId,
+            kubeconfig: this.kubeconfig,
+        });
+    }
+
+    private create(name: string, args: NewClusterArgs) {
+        const brought =
+            args.ownIdentities === false ? undefined : clusterIdentities(name, placed(args), this);
         const cluster = new ManagedCluster(
             name,
             {
-                ...shared,
+                ...placed(args),
                 ...clusterProperties(args),
-                identity: { type: "UserAssigned", userAssignedIdentities: [controlPlane.id] },
-                identityProfile: {
-                    kubeletidentity: {
-                        resourceId: kubelet.id,
-                        clientId: kubelet.clientId,
-                        objectId: kubelet.principalId,
-                    },
-                },
+                identity: { type: "SystemAssigned" as const },
+                ...brought?.properties,
             },
             {
                 parent: this,
-                dependsOn: mayUseKubelet,
+                dependsOn: brought?.grant ?? [],
                 hooks: { onError: [retryWhilePropagating(`${name}-propagating`)] },
             },
         );
@@ -96,37 +90,24 @@ export class AksCluster extends pulumi.ComponentResource {
                 { parent: this },
             );
         }
-
-        this.cluster = cluster;
-        this.clusterId = cluster.id;
-        this.clusterName = cluster.name;
-        this.kubeletPrincipalId = kubelet.principalId;
-        this.platform = `linux/${architectureOf(args.systemPool?.vmSize ?? defaultVmSize)}`;
         const credentials = listManagedClusterUserCredentialsOutput(
             { resourceGroupName: args.resourceGroupName, resourceName: cluster.name },
             { parent: this },
         );
-        this.kubeconfig = pulumi.secret(credentials.apply(({ kubeconfigs }) => firstKubeconfig(kubeconfigs)));
-        this.provider = new Provider(
-            name,
-            // New credentials replace nothing; that a new cluster does is for `replaceWith` of what is on it to say.
-            { kubeconfig: this.kubeconfig, clusterIdentifier: clusterIdentifier(args) },
-            { parent: this },
-        );
-        this.registerOutputs({
-            clusterId: this.clusterId,
-            clusterName: this.clusterName,
-            kubeletPrincipalId: this.kubeletPrincipalId,
-            kubeconfig: this.kubeconfig,
-        });
+        return {
+            resource: cluster,
+            clusterId: cluster.id,
+            clusterName: cluster.name,
+            resourceGroupName: args.resourceGroupName,
+            kubeletPrincipalId: brought?.kubeletPrincipalId ?? kubeletOf(cluster),
+            kubeconfig: credentials.apply(({ kubeconfigs }) =>
+                usableKubeconfig(kubeconfigs, args.login ?? "azurecli"),
+            ),
+        };
     }
 }
 
-/** Says which cluster it is, known before it exists. */
-function clusterIdentifier({ resourceGroupName, name }: AksClusterArgs): pulumi.Output<string> {
-    return pulumi.interpolate`${resourceGroupName}/${name}`;
-}
-
-function firstKubeconfig(kubeconfigs: { value: string }[]): string {
-    return Buffer.from(kubeconfigs[0]?.value ?? "", "base64").toString("utf8");
+/** Object id of the kubelet identity that AKS made. */
+function kubeletOf(cluster: ManagedCluster): pulumi.Output<string> {
+    return cluster.identityProfile.apply((profile) => profile?.kubeletidentity?.objectId ?? "");
 }

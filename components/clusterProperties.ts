@@ -1,8 +1,9 @@
 import type * as pulumi from "@pulumi/pulumi";
-import { type AgentPoolArgs, agentPoolProfile } from "./agentPool";
+import { type AgentPoolArgs, type Architecture, agentPoolProfile, architecturesOf } from "./agentPool";
+import type { ClusterLogin } from "./kubeconfig";
 
-/** What AksCluster needs. The defaults suit a development cluster; each has the production value beside it. */
-export interface AksClusterArgs {
+/** A cluster to create. The defaults suit a development cluster; each has the production value beside it. */
+export interface NewClusterArgs {
     /** Resource group to create the cluster in. */
     resourceGroupName: pulumi.Input<string>;
     /** Name of the cluster, 1 to 63 letters, digits, - and _. */
@@ -23,6 +24,13 @@ export interface AksClusterArgs {
     localAccounts?: boolean | undefined;
     /** Microsoft Entra groups whose members administer the cluster; any entry turns Entra and Azure RBAC on. */
     adminGroupObjectIds?: pulumi.Input<string>[] | undefined;
+    /** How kubectl logs in where the cluster has Microsoft Entra. Default: `azurecli`, whoever ran `az login`. */
+    login?: ClusterLogin | undefined;
+    /**
+     * Whether to bring the identities, which takes the right to assign roles; false lets AKS make them. For the cluster's
+     * life: a cluster keeps the kubelet identity that it has. Default: true.
+     */
+    ownIdentities?: boolean | undefined;
     /** CIDRs that may reach the API server. Default: all. */
     authorizedIpRanges?: pulumi.Input<string>[] | undefined;
     /** Whether the API server has a private address only. Default: false. */
@@ -34,7 +42,7 @@ export interface AksClusterArgs {
 }
 
 /** The cluster's own properties; what is unset is left to AKS, so that its defaults can move on. */
-export function clusterProperties(args: AksClusterArgs) {
+export function clusterProperties(args: NewClusterArgs) {
     const { onlyCriticalAddons, ...systemPool } = args.systemPool ?? {};
     const entra = (args.adminGroupObjectIds ?? []).length > 0;
     return {
@@ -88,4 +96,19 @@ export function defaultDnsPrefix(clusterName: string): string {
         .replace(/[^a-zA-Z0-9]+/g, "-")
         .slice(0, 54)
         .replace(/-+$/, "");
+}
+
+/** Where the cluster and its identities are, and their tags. */
+export function placed(args: NewClusterArgs) {
+    return {
+        resourceGroupName: args.resourceGroupName,
+        ...(args.location !== undefined && { location: args.location }),
+        ...(args.tags !== undefined && { tags: args.tags }),
+    };
+}
+
+/** Architectures of a new cluster's nodes that nginx may run on. */
+export function architecturesOfNew(args: Pick<NewClusterArgs, "systemPool" | "userPools">): Architecture[] {
+    const { agentPoolProfiles } = clusterProperties({ ...args, name: "", resourceGroupName: "" });
+    return architecturesOf([...agentPoolProfiles, ...(args.userPools ?? [])]);
 }

@@ -1,31 +1,45 @@
+import { join, relative } from "node:path";
 import { getClientConfigOutput } from "@pulumi/azure-native/authorization/getClientConfig.js";
 import { getClientTokenOutput } from "@pulumi/azure-native/authorization/getClientToken.js";
 import { Image } from "@pulumi/docker/image.js";
 import * as pulumi from "@pulumi/pulumi";
-import { exchangeForRegistryToken, tokenUser } from "./registryToken";
+import type { RegistryPermissions } from "./acrPull";
+import { explainPush } from "./errorHooks";
+import { exchangeForRegistryToken, registryAudience, tokenUser } from "./registryToken";
 
-/** What ContainerImage needs. */
-export interface ContainerImageArgs {
-    /** Login server of the registry to push to. */
-    loginServer: pulumi.Input<string>;
+/** What ContainerImage needs: an image to build, one to import, or one that the registry has already. */
+export type ContainerImageArgs = { loginServer: pulumi.Input<string> } & (
+    | ({ build: BuildArgs } & PushArgs)
+    | ({ import: string } & PushArgs)
+    | { ref: string }
+);
+
+/** What to build. */
+export interface BuildArgs {
+    /** Directory with the files that the image is made from. */
+    context: string;
+    /** Dockerfile in the context. Default: `Dockerfile`. */
+    dockerfile?: string | undefined;
+}
+
+/** Where a built or imported image goes, and how. */
+export interface PushArgs {
     /** Repository in the registry, such as `nginx`. */
     repository: string;
     /** Tag to push under; what runs is the digest. */
     tag: string;
-    /** What to build. */
-    build: {
-        /** Directory with the files that the image is made from. */
-        context: string;
-        /** Dockerfile in the context. Default: `Dockerfile`. */
-        dockerfile?: string | undefined;
-        /** Platform of the nodes that run it. */
-        platform: "linux/amd64" | "linux/arm64";
-    };
+    /** Platform of the nodes that run it. */
+    platform: string;
+    /** `azure`: with a token from the caller's Azure login. `docker`: as docker is logged in. Default: `azure`. */
+    login?: "azure" | "docker" | undefined;
+    /** The registry's mode, for what to ask for where it refuses. Default: `rbac`. */
+    permissions?: RegistryPermissions | undefined;
 }
 
 /**
- * An image built with docker and pushed to a registry by the caller's own Azure login: a token that lives for
- * hours, asked for at the push, and no password anywhere. The caller needs AcrPush, Contributor or Owner.
+ * An image in a registry. A built or imported one is pushed by the caller's own Azure login: a token that lives for hours,
+ * asked for at the push, and no password anywhere. The caller needs AcrPush, Contributor or Owner; in ABAC mode Container
+ * Registry Repository Writer. One that is there already is taken by its digest; nothing is pushed and no docker needed.
  */
 export class ContainerImage extends pulumi.ComponentResource {
     /** The image by digest, `<login server>/<repository>@sha256:...`; changes with what is in it and with nothing else. */
@@ -36,43 +50,60 @@ export class ContainerImage extends pulumi.ComponentResource {
     constructor(name: string, args: ContainerImageArgs, opts?: pulumi.ComponentResourceOptions) {
         super("aks-acr:index:ContainerImage", name, {}, opts);
 
+        const [repository, digest] =
+            "ref" in args ? args.ref.split("@") : [args.repository, this.push(name, args)];
+        this.digest = pulumi.output(digest ?? "");
+        this.ref = pulumi.interpolate`${args.loginServer}/${repository}@${this.digest}`;
+        this.registerOutputs({ ref: this.ref, digest: this.digest });
+    }
+
+    private push(name: string, args: Exclude<ContainerImageArgs, { ref: string }>): pulumi.Output<string> {
+        const { context, dockerfile = "Dockerfile" } = "build" in args ? args.build : importContext();
         const image = new Image(
             name,
             {
                 imageName: pulumi.interpolate`${args.loginServer}/${args.repository}:${args.tag}`,
                 build: {
-                    context: args.build.context,
+                    context,
                     // Docker's provider looks for it from the project, not from the context.
-                    dockerfile: `${args.build.context}/${args.build.dockerfile ?? "Dockerfile"}`,
-                    platform: args.build.platform,
+                    dockerfile: `${context}/${dockerfile}`,
+                    platform: args.platform,
+                    ...("import" in args && { args: { SOURCE: args.import } }),
                 },
                 registry: {
                     server: args.loginServer,
-                    username: tokenUser,
-                    password: this.pushToken(args.loginServer),
+                    ...(args.login !== "docker" && {
+                        username: tokenUser,
+                        password: this.pushToken(args.loginServer, args.permissions),
+                    }),
                 },
             },
-            { parent: this },
+            { parent: this, hooks: { onError: [explainPush(`${name}-refused`, args.login ?? "azure")] } },
         );
-
-        this.digest = image.repoDigest.apply((reference) => digestOf(reference));
-        this.ref = pulumi.interpolate`${args.loginServer}/${args.repository}@${this.digest}`;
-        this.registerOutputs({ ref: this.ref, digest: this.digest });
+        return image.repoDigest.apply(digestOf);
     }
 
-    private pushToken(loginServer: pulumi.Input<string>): pulumi.Output<string> {
+    private pushToken(
+        loginServer: pulumi.Input<string>,
+        permissions: RegistryPermissions | undefined,
+    ): pulumi.Output<string> {
         const invokes = { parent: this };
         const client = getClientConfigOutput(invokes);
-        const azure = getClientTokenOutput({ endpoint: "https://containerregistry.azure.net" }, invokes);
+        const azure = getClientTokenOutput({ endpoint: registryAudience }, invokes);
         return pulumi.secret(
-            pulumi
-                .all([loginServer, client.tenantId, azure.token])
+            pulumi.all([loginServer, client, azure.token]).apply(([server, caller, token]) =>
                 // A preview pushes nothing, so it needs no token.
-                .apply(([server, tenant, token]) =>
-                    pulumi.runtime.isDryRun() ? "" : exchangeForRegistryToken(server, tenant, token),
-                ),
+                pulumi.runtime.isDryRun()
+                    ? ""
+                    : exchangeForRegistryToken(server, caller, token, { permissions }),
+            ),
         );
     }
+}
+
+/** What an import builds: a Dockerfile of one line, beside this file; its path is the same on every machine. */
+function importContext(): BuildArgs {
+    return { context: relative(process.cwd(), join(__dirname, "import")).replaceAll("\\", "/") };
 }
 
 /**

@@ -2,9 +2,13 @@ import { Registry } from "@pulumi/azure-native/containerregistry/registry.js";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomString } from "@pulumi/random/randomString.js";
 import { explainRefusal } from "./errorHooks";
+import type { ExistingRegistry } from "./existing";
 
-/** What ContainerRegistry needs. */
-export interface ContainerRegistryArgs {
+/** What ContainerRegistry needs: what to create, or what is there already and only read. */
+export type ContainerRegistryArgs = NewRegistryArgs | { existing: ExistingRegistry };
+
+/** A registry to create. */
+export interface NewRegistryArgs {
     /** Resource group to create the registry in. */
     resourceGroupName: pulumi.Input<string>;
     /**
@@ -23,8 +27,8 @@ export interface ContainerRegistryArgs {
 }
 
 /**
- * An Azure container registry without passwords: no admin user, no anonymous pull. Whoever pushes or pulls
- * needs a role on it.
+ * An Azure container registry without passwords: a new one has no admin user and no anonymous pull, and whoever pushes or
+ * pulls needs a role on it. One that is there already is left as it is.
  */
 export class ContainerRegistry extends pulumi.ComponentResource {
     /** Resource id, the scope of role assignments. */
@@ -37,6 +41,19 @@ export class ContainerRegistry extends pulumi.ComponentResource {
     constructor(name: string, args: ContainerRegistryArgs, opts?: pulumi.ComponentResourceOptions) {
         super("aks-acr:index:ContainerRegistry", name, {}, opts);
 
+        const { registryId, registryName, loginServer } =
+            "existing" in args ? args.existing : this.create(name, args);
+        this.registryId = pulumi.output(registryId);
+        this.registryName = pulumi.output(registryName);
+        this.loginServer = pulumi.output(loginServer);
+        this.registerOutputs({
+            registryId: this.registryId,
+            registryName: this.registryName,
+            loginServer: this.loginServer,
+        });
+    }
+
+    private create(name: string, args: NewRegistryArgs) {
         const registry = new Registry(
             name,
             {
@@ -55,15 +72,7 @@ export class ContainerRegistry extends pulumi.ComponentResource {
                 hooks: { onError: [explainRefusal(`${name}-refused`)] },
             },
         );
-
-        this.registryId = registry.id;
-        this.registryName = registry.name;
-        this.loginServer = registry.loginServer;
-        this.registerOutputs({
-            registryId: this.registryId,
-            registryName: this.registryName,
-            loginServer: this.loginServer,
-        });
+        return { registryId: registry.id, registryName: registry.name, loginServer: registry.loginServer };
     }
 
     private uniqueName(name: string, clusterName: string): pulumi.Output<string> {

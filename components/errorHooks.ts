@@ -46,23 +46,76 @@ export function explainRefusal(name: string): pulumi.ErrorHook {
     return new pulumi.ErrorHook(name, ({ errors }) => explain(errors[0] ?? ""));
 }
 
+/**
+ * Explains a push that the registry refused; as {@link explainRefusal}.
+ *
+ * @param name unique name of the hook in the stack.
+ * @param login how docker is logged in: by the caller's Azure login, or as it was before.
+ */
+export function explainPush(name: string, login: "azure" | "docker"): pulumi.ErrorHook {
+    return new pulumi.ErrorHook(name, ({ errors: [error = ""] }) => {
+        if (!/unauthorized|denied|no basic auth/i.test(error)) return false;
+        const reason =
+            login === "docker"
+                ? "Docker is not logged in there: run `az acr login --name <registry>`, or remove aks-acr:image.login to push by your Azure login."
+                : "You may pull from it, but not push: ask its Owner for AcrPush on it, in ABAC mode for Container Registry Repository Writer.";
+        pulumi.log.error(`The registry does not let you push. ${reason}`);
+        return false;
+    });
+}
+
+/**
+ * Explains pods that may not pull their image; as {@link explainRefusal}.
+ *
+ * @param name unique name of the hook in the stack.
+ */
+export function explainPull(name: string): pulumi.ErrorHook {
+    return new pulumi.ErrorHook(name, ({ errors: [error = ""] }) => {
+        if (!/401 Unauthorized|authentication required/i.test(error)) return false;
+        pulumi.log.error(
+            "The nodes may not pull the image (401 Unauthorized). A new role assignment takes Azure up to 10 minutes; with " +
+                "aks-acr:roleAssignments external, somebody has to run pullAccess.command. Where the role is there and this " +
+                "stays, the registry ignores AcrPull, as registries in ABAC mode do: check it with `az acr show --name " +
+                "<registry> --query roleAssignmentMode`, and set aks-acr:registry.permissions to abac. Pods start by " +
+                "themselves once they may pull.",
+        );
+        return false;
+    });
+}
+
 function explain(error: string): false {
     const explanation = explanationOf(error);
     if (explanation) pulumi.log.error(explanation);
     return false;
 }
 
+/** What to do about a thing that is there already, by the type in its id. */
+const adoptions: [RegExp, string][] = [
+    [/\/roleAssignments\//i, ""],
+    [
+        /\/registries\//i,
+        "Set aks-acr:registry.id to that id to use it as it is, or choose another registry.create.name.",
+    ],
+    [
+        /\/managedClusters\//i,
+        "Set aks-acr:cluster.id to that id to use it as it is, or choose another cluster.create.name.",
+    ],
+];
+
 /**
- * What to do about one of Azure's errors on role assignments, or undefined for any other.
+ * What to do about one of Azure's errors, or undefined for one that says that itself.
  *
  * @param error the provider's message, which quotes Azure's ("Troubleshoot Azure RBAC").
  */
 export function explanationOf(error: string): string | undefined {
-    if (error.includes("RoleAssignmentExists")) {
-        const id = /existing role assignment is ([\da-f]{32})/i.exec(error)?.[1];
+    const present = /cannot create already existing resource '([^']+)'/.exec(error)?.[1];
+    const [type, advice] = adoptions.find(([pattern]) => pattern.test(present ?? "")) ?? [];
+    if (present && type && advice) return `${present} is there already. ${advice}`;
+    if (error.includes("RoleAssignmentExists") || (present && type)) {
+        const id = /existing role assignment is ([\da-f]{32})/i.exec(error)?.[1] ?? present;
         return (
             `This permission was already granted by hand or by another stack${id ? ` (role assignment ${id})` : ""}. ` +
-            "Delete that role assignment, or take it over with `pulumi import`, and run `pulumi up` again."
+            "Leave it as it is with `pulumi config set aks-acr:roleAssignments external`, or take it over with `pulumi import`."
         );
     }
     const refused = /perform action '([^']+)' over scope '([^']+)'/.exec(error);
@@ -79,6 +132,7 @@ export function explanationOf(error: string): string | undefined {
         "An Owner, User Access Administrator or Role Based Access Control Administrator of that scope can run " +
         "`pulumi up` for you, or give you the last of these roles there: " +
         `az role assignment create --role "Role Based Access Control Administrator" --assignee ${who?.[2] ?? "<your object id>"} ` +
-        `--scope ${target}`
+        `--scope ${target}. Or do without: \`pulumi config set aks-acr:roleAssignments external\` makes everything else, and ` +
+        "puts the one command that they run into the output pullAccess.command."
     );
 }

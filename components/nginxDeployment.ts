@@ -4,34 +4,25 @@ import { Service } from "@pulumi/kubernetes/core/v1/service.js";
 import { PodDisruptionBudget } from "@pulumi/kubernetes/policy/v1/podDisruptionBudget.js";
 import type { Provider } from "@pulumi/kubernetes/provider.js";
 import * as pulumi from "@pulumi/pulumi";
+import { explainPull } from "./errorHooks";
+import { labels, type PodArgs, podSpec } from "./nginxPod";
 
 /** What NginxDeployment needs. */
-export interface NginxDeploymentArgs {
+export interface NginxDeploymentArgs extends PodArgs {
     /** Deploys to the cluster. */
     provider: Provider;
     /** The cluster, where this stack made it: a replaced cluster takes its workload along, a deleted one saves deleting that. */
     cluster?: pulumi.Resource | undefined;
-    /** Image by digest, `<login server>/<repository>@sha256:...`. */
-    image: pulumi.Input<string>;
+    /** Seconds to wait until the pods are Ready; 0 does not wait. Default: 600. */
+    waitSeconds?: number | undefined;
     /** Pods to keep running. Default: 2. */
     replicas?: number | undefined;
     /** Namespace to create. Default: `nginx`. */
     namespace?: string | undefined;
-    /** What a pod asks for and may use at most, as Kubernetes quantities. */
-    resources?:
-        | { requests: Record<"cpu" | "memory", string>; limits: Record<"cpu" | "memory", string> }
-        | undefined;
 }
 
-/** The Deployment's name and label, the article's. */
+/** The Deployment's name, the article's. */
 const deploymentName = "nginx0-deployment";
-const labels = { app: "nginx0" };
-
-/** Seconds that a stopping pod goes on serving, so that no request meets a closed door before all nodes know. */
-const drainSeconds = 5;
-
-/** What nginx writes to; everything else of its file system is read-only. */
-const writable = { tmp: "/tmp", run: "/run", cache: "/var/cache/nginx" };
 
 /** nginx in a namespace of its own, fit for the `restricted` pod security standard, updated without a failed request. */
 export class NginxDeployment extends pulumi.ComponentResource {
@@ -59,10 +50,13 @@ export class NginxDeployment extends pulumi.ComponentResource {
             },
             children,
         );
+        // Deployment and Service are both waited for until pods are Ready.
+        const unawaited = { annotations: { "pulumi.com/skipAwait": "true" } };
         const inNamespace = (objectName: string) => ({
             name: objectName,
             namespace: namespace.metadata.name,
             labels,
+            ...(args.waitSeconds === 0 && unawaited),
         });
         const deployment = new Deployment(
             name,
@@ -76,7 +70,11 @@ export class NginxDeployment extends pulumi.ComponentResource {
                     template: { metadata: { labels }, spec: podSpec(args) },
                 },
             },
-            children,
+            {
+                ...children,
+                ...(args.waitSeconds && { customTimeouts: timeouts(`${args.waitSeconds}s`) }),
+                hooks: { onError: [explainPull(`${name}-unready`)] },
+            },
         );
         new Service(
             name,
@@ -102,50 +100,6 @@ export class NginxDeployment extends pulumi.ComponentResource {
     }
 }
 
-/** The pod: non-root, no privileges, read-only root file system, probes, and time to finish its requests. */
-export function podSpec(args: Pick<NginxDeploymentArgs, "image" | "resources">) {
-    const probe = { httpGet: { path: "/", port: "http" } };
-    return {
-        automountServiceAccountToken: false,
-        securityContext: {
-            runAsNonRoot: true,
-            // The nginx user of the official image.
-            runAsUser: 101,
-            runAsGroup: 101,
-            fsGroup: 101,
-            seccompProfile: { type: "RuntimeDefault" },
-            // Lets a non-root nginx keep the article's port 80; one of the safe sysctls.
-            sysctls: [{ name: "net.ipv4.ip_unprivileged_port_start", value: "0" }],
-        },
-        topologySpreadConstraints: ["topology.kubernetes.io/zone", "kubernetes.io/hostname"].map(
-            (topologyKey) => ({
-                maxSkew: 1,
-                topologyKey,
-                whenUnsatisfiable: "ScheduleAnyway",
-                labelSelector: { matchLabels: labels },
-            }),
-        ),
-        terminationGracePeriodSeconds: 30,
-        containers: [
-            {
-                name: "nginx",
-                image: args.image,
-                ports: [{ name: "http", containerPort: 80 }],
-                resources: args.resources ?? {
-                    requests: { cpu: "50m", memory: "32Mi" },
-                    limits: { cpu: "250m", memory: "128Mi" },
-                },
-                readinessProbe: { ...probe, periodSeconds: 2 },
-                livenessProbe: { ...probe, periodSeconds: 10, failureThreshold: 3 },
-                lifecycle: { preStop: { sleep: { seconds: drainSeconds } } },
-                securityContext: {
-                    allowPrivilegeEscalation: false,
-                    readOnlyRootFilesystem: true,
-                    capabilities: { drop: ["ALL"] },
-                },
-                volumeMounts: Object.entries(writable).map(([name, mountPath]) => ({ name, mountPath })),
-            },
-        ],
-        volumes: Object.keys(writable).map((name) => ({ name, emptyDir: { sizeLimit: "64Mi" } })),
-    };
+function timeouts(limit: string): pulumi.CustomTimeouts {
+    return { create: limit, update: limit };
 }

@@ -1,15 +1,20 @@
-import { getResourceGroupOutput } from "@pulumi/azure-native/resources/getResourceGroup.js";
 import { ResourceGroup } from "@pulumi/azure-native/resources/resourceGroup.js";
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
 import { explainRefusal } from "./errorHooks";
 
 /**
- * Name of the resource group for the stack: the existing one, which is looked up and never changed, or a new one.
+ * Name of the resource group for the stack: the existing one, which is never changed, or a new one.
  *
- * @param name logical name, and the beginning of a new group's name.
+ * @param name logical name, and the beginning of a new group's name; for life, since a new group is a new everything.
  * @param existing name of an existing group; undefined creates one.
+ * @param formerly logical name that the group may have had in an earlier version of the program.
  */
-export function resourceGroupName(name: string, existing: string | undefined): pulumi.Output<string> {
-    if (existing !== undefined) return getResourceGroupOutput({ resourceGroupName: existing }).name;
-    return new ResourceGroup(name, {}, { hooks: { onError: [explainRefusal(`${name}-refused`)] } }).name;
+export function resourceGroupName(
+    name: string,
+    existing: string | undefined,
+    formerly: string,
+): pulumi.Output<string> {
+    if (existing !== undefined) return pulumi.output(existing);
+    const hooks = { onError: [explainRefusal(`${name}-refused`)] };
+    return new ResourceGroup(name, {}, { aliases: [{ name: formerly }], hooks }).name;
 }

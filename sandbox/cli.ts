@@ -35,7 +35,10 @@ async function control<T>(command: string, body: object = {}): Promise<T> {
 }
 
 interface Status {
+    /** Where the services process takes the calls of the provider stand-ins. */
     port: number;
+    /** The Docker daemon's; left out where that did not start. */
+    dockerSocket?: string;
 }
 
 const status = () => control<Status>("status").catch(() => undefined);
@@ -55,10 +58,9 @@ async function bringUp(): Promise<NodeJS.ProcessEnv> {
             `The sandbox is up after ${duration(Date.now() - since)}; state and logs are in .sandbox/.`,
         );
     }
-    const { socketPath } = JSON.parse(readFileSync(paths.tools, "utf8")).plugins.docker
-        ? await control<{ socketPath: string }>("docker")
-        : { socketPath: undefined };
-    const environment = engineEnvironment(authority, socketPath && `unix://${socketPath}`);
+    // The stand-in waits for the base image by itself.
+    if (JSON.parse(readFileSync(paths.tools, "utf8")).plugins.docker) await control("docker");
+    const environment = engineEnvironment(authority, running.dockerSocket);
     await selectDefaultStack(environment);
     return environment;
 }
@@ -95,6 +97,7 @@ async function startServices(): Promise<Status> {
 
 async function start(): Promise<number> {
     const environment = await bringUp();
+    await selectDefaultStack(environment, true);
     const code = await pulumi(["up", "--yes", "--skip-preview", "--stack", defaultStack], environment);
     if (code === 0) await showResult(environment);
     return code;

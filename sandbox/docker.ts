@@ -85,6 +85,9 @@ export interface DockerOptions {
     runDirectory: string;
 }
 
+/** The socket that a daemon of the sandbox's own has. */
+export const ownSocket = (runDirectory: string) => join(runDirectory, "docker", "docker.sock");
+
 /**
  * The daemon that runs on this machine; where none does, one of the sandbox's own with its own containerd: no bridge, no
  * firewall rules, no port, nothing outside `directory` and `runDirectory`. Throws where it does not start.
@@ -98,7 +101,7 @@ export async function startDocker(options: DockerOptions): Promise<Docker> {
         throw new Error("The Docker daemon is gone. Start it again, or run npm stop and npm start.");
     const runDirectory = join(options.runDirectory, "docker");
     const place = (name: string) => join(runDirectory, name);
-    const [containerdSocket, socketPath] = [place("containerd.sock"), place("docker.sock")];
+    const [containerdSocket, socketPath] = [place("containerd.sock"), ownSocket(options.runDirectory)];
     mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
     for (const leftover of [containerdSocket, socketPath, place("docker.pid")])
         rmSync(leftover, { force: true });

@@ -14,7 +14,8 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { writePrivate } from "./certificates";
-import { checkout, paths } from "./home";
+import { ownSocket } from "./docker";
+import { checkout, paths, runDirectory } from "./home";
 import type { Tools } from "./tools";
 
 /** The stack that `npm start` brings up. */
@@ -24,9 +25,9 @@ export const defaultStack = "dev";
 const foreign = /^(PULUMI_|ARM_|AZURE_|KUBECONFIG$|DOCKER_|NODE_OPTIONS$)/;
 
 /**
- * Lays out what `pulumi` needs to run the program in the sandbox: the engine with its language host, the provider
- * plugins, and a project directory that mirrors the checkout by links, so that what `pulumi` writes into the stack's
- * file (`encryptionsalt`, `config set`) leaves the checkout as it is.
+ * Lays out what `pulumi` needs to run the program in the sandbox: the engine with its language host, kubelogin, the
+ * provider plugins, and a project directory that mirrors the checkout by links, so that what `pulumi` writes into the
+ * stack's file (`encryptionsalt`, `config set`) leaves the checkout as it is.
  *
  * @param port where the services process takes the calls of the provider stand-ins.
  */
@@ -44,6 +45,10 @@ export function layOutEngine(tools: Tools, port: number): void {
         symlinkSync(tools.pulumi.path, engine);
         rmSync(join(paths.bin, "pulumi-language-nodejs"), { force: true });
     }
+    script(
+        join(paths.bin, "kubelogin"),
+        `AKS_ACR_CONTROL='${paths.control}' exec '${process.execPath}' '${join(__dirname, "kubelogin.mjs")}' "$@"`,
+    );
     rmSync(join(paths.pulumi, "plugins"), { recursive: true, force: true });
     const plugins = { "azure-native": undefined, ...tools.plugins };
     for (const [name, vendors] of Object.entries(plugins)) {
@@ -110,8 +115,16 @@ function script(file: string, body: string): void {
     writeFileSync(file, `#!/bin/bash\n${body}\n`, { mode: 0o755 });
 }
 
-/** The environment in which `pulumi` works on the sandbox and on nothing of the user's. */
-export function engineEnvironment(authority: string, dockerHost: string | undefined): NodeJS.ProcessEnv {
+/**
+ * The environment in which `pulumi` works on the sandbox and on nothing of the user's.
+ *
+ * @param authority PEM file of the authority that the registries' certificates come from.
+ * @param dockerSocket the Docker daemon's. Default: that of a daemon of the sandbox's own.
+ */
+export function engineEnvironment(
+    authority: string,
+    dockerSocket = ownSocket(join(runDirectory, "docker")),
+): NodeJS.ProcessEnv {
     const own = Object.entries(process.env).filter(([name]) => !foreign.test(name));
     return {
         ...Object.fromEntries(own),
@@ -122,7 +135,8 @@ export function engineEnvironment(authority: string, dockerHost: string | undefi
         PULUMI_SKIP_UPDATE_CHECK: "true",
         PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
         NODE_EXTRA_CA_CERTS: authority,
-        ...(dockerHost && { DOCKER_HOST: dockerHost }),
+        DOCKER_CONFIG: paths.dockerConfiguration,
+        DOCKER_HOST: `unix://${dockerSocket}`,
     };
 }
 
@@ -149,9 +163,20 @@ export function pulumi(
     });
 }
 
-/** Makes the default stack where there is none yet and selects it, once. */
-export async function selectDefaultStack(environment: NodeJS.ProcessEnv): Promise<void> {
-    if (existsSync(join(paths.state, ".pulumi", "stacks", "aks-acr", `${defaultStack}.json`))) return;
+/** Names of the stacks there are. */
+function stackNames(): string[] {
+    const directory = join(paths.state, ".pulumi", "stacks", "aks-acr");
+    const files = existsSync(directory) ? readdirSync(directory) : [];
+    return files.filter((name) => name.endsWith(".json")).map((name) => name.slice(0, -".json".length));
+}
+
+/**
+ * Makes the default stack and selects it where there is none: no stack at all, for whoever renames it is not given it
+ * again; or, where it is `needed`, no default stack.
+ */
+export async function selectDefaultStack(environment: NodeJS.ProcessEnv, needed = false): Promise<void> {
+    const names = stackNames();
+    if (needed ? names.includes(defaultStack) : names.length > 0) return;
     const code = await pulumi(["stack", "select", "--create", defaultStack], environment, "ignore");
     if (code !== 0) throw new Error(`pulumi stack select ended with exit code ${code}; see above.`);
 }

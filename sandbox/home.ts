@@ -21,6 +21,7 @@ export const paths = {
     certificates: join(home, "certificates"),
     clusters: join(home, "clusters"),
     docker: join(home, "docker"),
+    dockerConfiguration: join(home, "docker-config"),
     logs: join(home, "logs"),
     passphrase: join(home, "passphrase"),
     project: join(home, "project"),

@@ -40,19 +40,28 @@ const files = {
 };
 
 const finish = `
-mkdir -p dev proc sys run root var/cache/nginx var/lib/nginx var/log/nginx
+mkdir -p dev proc sys run root var/cache/nginx var/lib var/log/nginx
 mkdir -m 1777 tmp
 chmod 755 . docker-entrypoint.sh
 for applet in $(usr/bin/busybox --list); do test -e "usr/bin/$applet" || ln -s busybox "usr/bin/$applet"; done
 ln -s /run var/run
 ln -s /dev/stdout var/log/nginx/access.log
 ln -s /dev/stderr var/log/nginx/error.log
-chown -R 101:101 var/cache/nginx var/lib/nginx
+chown -R 101:101 var/cache/nginx
+# Debian keeps its temporary files here, the official image where the pods of both may write.
+rm -rf var/lib/nginx && ln -s /var/cache/nginx var/lib/nginx
 mv usr/share/nginx . && rm -r usr/share/* && mv nginx usr/share/
 rm -rf usr/lib/*/gconv usr/lib/systemd etc/nginx/sites-* etc/nginx/modules-* etc/init.d etc/logrotate.d etc/ufw
 find . -exec touch -hd @0 {} +
 tar --sort=name --numeric-owner -cf ../layer.tar .
 `;
+
+/** Changes with how the image is made, so that one made otherwise is not taken for it. */
+export const recipe = createHash("sha256")
+    .update(JSON.stringify(files))
+    .update(finish)
+    .digest("hex")
+    .slice(0, 8);
 
 /**
  * Makes an image of the distribution's nginx in `directory`: `layer.tar` with nginx, the libraries that it links to and

@@ -5,21 +5,25 @@ import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
+import { parseArgs } from "node:util";
 import { runAzureCommand } from "./azure/commands";
 import type { Infrastructure } from "./azure/infrastructure";
 import { Azure, type State } from "./azure/model";
 import { azureNativeProvider } from "./azure/provider";
+import { registries as registryType } from "./azure/registries";
 import { type Certificate, certificateIn, writePrivate } from "./certificates";
 import { type Docker, ensureBaseImage, removeBaseImage, startDocker } from "./docker";
 import { checkout, id, paths, runDirectory } from "./home";
 import { openIdentity, serveIdentityEndpoint } from "./identity";
 import { type Cluster, startCluster } from "./kubernetes/cluster";
+import { serveTokenReview, tokenReviewKubeconfig } from "./kubernetes/token-review";
 import { enterCgroup, Processes } from "./processes";
 import { type Provider, type Report, serve } from "./provider";
 import { dockerProvider } from "./providers/docker";
 import { kubernetesProvider } from "./providers/kubernetes";
 import { randomProvider } from "./providers/random";
 import { findFreePorts, loginServers, portCount, type RunningRegistry, startRegistry } from "./registry";
+import { logInToRegistry } from "./registry-login";
 import type { Tools } from "./tools";
 
 // The one long-lived process of a sandbox: Azure's control plane over one model, the provider stand-ins, and the
@@ -36,7 +40,16 @@ interface Saved {
 
 interface RunningCluster {
     cluster: Cluster;
-    identityEndpoint: Awaited<ReturnType<typeof serveIdentityEndpoint>>;
+    endpoints: NodeEndpoints;
+}
+
+/** What a cluster's node asks this process. */
+interface NodeEndpoints {
+    /** URL where it gets tokens of its kubelet identity. */
+    identity: string;
+    /** URL where its API server asks whose a token of Microsoft Entra is. */
+    tokenReview: string;
+    stop(): void;
 }
 
 const tools = JSON.parse(readFileSync(paths.tools, "utf8")) as Tools;
@@ -103,7 +116,7 @@ class RealInfrastructure implements Infrastructure {
         const executable = join(directory, "bin", "acr-credential-provider");
         kubeletClientIds.set(clusterId, kubeletClientId);
         const known = clusters.get(clusterId);
-        if (known) writeCredentialProvider(executable, known.identityEndpoint.url, kubeletClientId);
+        if (known) writeCredentialProvider(executable, known.endpoints.identity, kubeletClientId);
         const running = known ?? (await this.newCluster(clusterId, name, directory, executable));
         clusters.set(clusterId, running);
         return { kubeconfig: running.cluster.kubeconfig, fqdn: new URL(running.cluster.server).hostname };
@@ -115,7 +128,8 @@ class RealInfrastructure implements Infrastructure {
         directory: string,
         executable: string,
     ): Promise<RunningCluster> {
-        let identityEndpoint: RunningCluster["identityEndpoint"] | undefined;
+        const tokenReview = join(directory, "token-review.kubeconfig");
+        let endpoints: NodeEndpoints | undefined;
         let joined = "";
         const cluster = await startCluster(
             {
@@ -128,47 +142,32 @@ class RealInfrastructure implements Infrastructure {
                     certificateAuthority: join(paths.certificates, "authority.crt"),
                 },
                 credentialProvider: { executable, env: {} },
+                tokenReview,
                 joined: async (gateway, node) => {
                     joined = gateway;
                     gateways.add(gateway);
                     await Promise.all([...registries.values()].map((registry) => registry.listen(gateway)));
-                    identityEndpoint = await serveIdentityEndpoint(
-                        { address: gateway, clients: [node, gateway] },
-                        identity,
-                        (clientId) => {
-                            // The nodes carry one identity, the cluster's kubelet identity, and get tokens for no other.
-                            const kubelet = azure.find(kubeletClientIds.get(clusterId) ?? "");
-                            if (!kubelet?.clientId || (clientId && clientId !== kubelet.clientId))
-                                return undefined;
-                            return {
-                                objectId: kubelet.objectId,
-                                clientId: kubelet.clientId,
-                                tenantId: azure.tenantId,
-                            };
-                        },
-                    );
-                    writeCredentialProvider(
-                        executable,
-                        identityEndpoint.url,
-                        kubeletClientIds.get(clusterId) ?? "",
-                    );
+                    endpoints = await serveNode(clusterId, gateway, node);
+                    const kubeletClientId = kubeletClientIds.get(clusterId) ?? "";
+                    writeCredentialProvider(executable, endpoints.identity, kubeletClientId);
+                    writePrivate(tokenReview, tokenReviewKubeconfig(endpoints.tokenReview));
                 },
             },
             processes,
-        ).catch(async (error) => {
+        ).catch((error) => {
             // Its network is gone: nothing can listen there any more.
             gateways.delete(joined);
-            await identityEndpoint?.stop();
+            endpoints?.stop();
             throw error;
         });
-        if (!identityEndpoint) throw new Error(`Cluster ${name} has joined no network.`);
-        return { cluster, identityEndpoint };
+        if (!endpoints) throw new Error(`Cluster ${name} has joined no network.`);
+        return { cluster, endpoints };
     }
 
     async stopCluster({ id: clusterId }: { id: string }) {
         const running = clusters.get(clusterId);
         if (!running) return;
-        await running.identityEndpoint.stop();
+        running.endpoints.stop();
         gateways.delete(running.cluster.gateway);
         await Promise.all(
             [...registries.values()].map((registry) => registry.unlisten(running.cluster.gateway)),
@@ -176,6 +175,26 @@ class RealInfrastructure implements Infrastructure {
         await running.cluster.destroy();
         clusters.delete(clusterId);
     }
+}
+
+/** Answers a cluster's node, and nobody else, at the host's end of the cluster's network. */
+async function serveNode(clusterId: string, gateway: string, node: string): Promise<NodeEndpoints> {
+    const place = { address: gateway, clients: [node, gateway] };
+    const [identities, reviews] = await Promise.all([
+        serveIdentityEndpoint(place, identity, (clientId) => {
+            // The nodes carry one identity, the cluster's kubelet identity, and get tokens for no other.
+            const kubelet = azure.find(kubeletClientIds.get(clusterId) ?? "");
+            if (!kubelet?.clientId || (clientId && clientId !== kubelet.clientId)) return undefined;
+            return { objectId: kubelet.objectId, clientId: kubelet.clientId, tenantId: azure.tenantId };
+        }),
+        // Of a cluster without Microsoft Entra the model knows no users.
+        serveTokenReview(place, identity, (objectId) => azure.clusterUser(clusterId, objectId)),
+    ]);
+    const stop = () => {
+        identities.stop();
+        reviews.stop();
+    };
+    return { identity: identities.url, tokenReview: reviews.url, stop };
 }
 
 /** Writes the program that kubelet runs for every pull from one of the registries, under the name that AKS's has. */
@@ -197,6 +216,7 @@ const saved: Saved = existsSync(paths.azure)
     : { firstPort: 0, ports: {} };
 const azure = new Azure({ infrastructure: new RealInfrastructure(), state: saved.azure, onChange: save });
 let docker: Promise<Docker> | undefined;
+let dockerSocket: string | undefined;
 
 function save(): void {
     writePrivate(paths.azure, JSON.stringify({ ...saved, azure: azure.toJSON() }));
@@ -218,33 +238,53 @@ function portOf(registryId: string): number {
 const providers: Record<string, (directory: string) => (report: Report) => Provider> = {
     "azure-native": () => azureNativeProvider(azure, { forCaller: callerToken }),
     docker: (directory) =>
-        dockerProvider({ directory, socketPath: async () => (await usableDocker()).socketPath }),
+        dockerProvider({
+            directory,
+            socketPath: async () => (await usableDocker()).socketPath,
+            configuration: paths.dockerConfiguration,
+            authority: authority.certificate,
+        }),
     kubernetes: () => kubernetesProvider,
     random: () => randomProvider,
 };
 
 function callerToken(audience: string): string {
-    return identity.tokenFor({ objectId: azure.caller.objectId, tenantId: azure.tenantId }, audience);
+    return identity.tokenFor({ ...azure.caller, tenantId: azure.tenantId }, audience);
 }
 
-/** The docker daemon with the base image in it; a start that failed is tried again when it is next needed. */
-function usableDocker(): Promise<Docker> {
+/** The docker daemon; a start that failed is tried again when it is next needed. */
+function answeringDocker(): Promise<Docker> {
     docker ??= startDocker({
         tools,
         processes,
         directory: paths.docker,
         runDirectory: join(runDirectory, "docker"),
-    })
-        .then(async (started) => {
-            await ensureBaseImage(started, baseImage());
+    }).then(
+        (started) => {
+            dockerSocket = started.socketPath;
             return started;
-        })
-        .catch((error) => {
+        },
+        (error) => {
             docker = undefined;
             throw error;
-        });
+        },
+    );
     return docker;
 }
+
+/** The docker daemon with the base image in it; what failed is tried again. */
+function usableDocker(): Promise<Docker> {
+    usable ??= answeringDocker().then(async (started) => {
+        await ensureBaseImage(started, baseImage());
+        return started;
+    });
+    usable.catch(() => {
+        usable = undefined;
+    });
+    return usable;
+}
+
+let usable: Promise<Docker> | undefined;
 
 /** What app/Dockerfile builds on. */
 function baseImage(): string {
@@ -278,21 +318,48 @@ const control = createHttpServer(async (request, response) => {
 });
 
 const commands: Record<string, (body: { args?: string[] }) => Promise<unknown> | unknown> = {
-    status: () => ({ port: (plugins.address() as AddressInfo).port }),
-    docker: async () => ({ socketPath: (await usableDocker()).socketPath }),
-    azure: async ({ args = [] }) => ({ output: await runAzureCommand(azure, args) }),
+    status: () => ({ port: (plugins.address() as AddressInfo).port, dockerSocket }),
+    docker: async () => {
+        await usableDocker();
+        return {};
+    },
+    azure: async ({ args = [] }) => ({
+        output: /^acr login\b/.test(args.join(" "))
+            ? await logIn(args.slice(2))
+            : await runAzureCommand(azure, args),
+    }),
+    token: ({ args: [audience = ""] = [] }) => ({ token: callerToken(audience) }),
     stop: async () => {
         await stop();
         return {};
     },
 };
 
+/** What `az acr login` does, as who is signed in. */
+async function logIn(args: string[]): Promise<string> {
+    const { name } = parseArgs({ args, options: { name: { type: "string", short: "n" } } }).values;
+    if (!name) throw new Error("--name is missing: acr login --name <name>");
+    const found = azure
+        .resources(registryType.type)
+        .find((each) => each.name.toLowerCase() === name.toLowerCase());
+    const loginServer = found && registries.get(found.id)?.loginServer;
+    if (!loginServer) throw new Error(`There is no registry ${name}; \`resource list\` shows all.`);
+    await logInToRegistry({
+        loginServer,
+        accessToken: callerToken("https://containerregistry.azure.net"),
+        tenantId: azure.tenantId,
+        authority: authority.certificate,
+        directory: paths.dockerConfiguration,
+    });
+    return "Login Succeeded";
+}
+
 async function stop(): Promise<void> {
     plugins.close();
     await Promise.all([
         ...[...registries.values()].map((registry) => registry.stop()),
-        ...[...clusters.values()].map(async ({ cluster, identityEndpoint }) => {
-            await identityEndpoint.stop();
+        ...[...clusters.values()].map(async ({ cluster, endpoints }) => {
+            endpoints.stop();
             await cluster.stop();
         }),
         docker?.then(async (running) => {
@@ -313,7 +380,8 @@ async function boot(): Promise<void> {
     if (!saved.firstPort) saved.firstPort = await findFreePorts();
     save();
     usableDocker().catch((error) => console.error(error));
-    await azure.resume();
+    // The program asks docker before anything else; without one it says so, and the rest goes on.
+    await Promise.all([azure.resume(), answeringDocker().catch(() => undefined)]);
     await new Promise<void>((resolve) => plugins.listen(0, "127.0.0.1", resolve));
     rmSync(paths.control, { force: true });
     await new Promise<void>((resolve) => control.listen(paths.control, resolve));

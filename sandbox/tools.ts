@@ -9,7 +9,7 @@ import { promisify } from "node:util";
 import { cacheDirectory, cached, locked, logOf, type Make } from "./cache";
 import { distribution, installPackages, missingLibraries, unpackPackages } from "./debian";
 import { download, reachable } from "./download";
-import { makeNginxImage } from "./nginx";
+import { makeNginxImage, recipe } from "./nginx";
 import { Progress, type Report, run, type Screen } from "./progress";
 
 /** The Pulumi CLI, and how it came here. */
@@ -319,7 +319,7 @@ export async function installTools({ docker, screen }: { docker: boolean; screen
 
 /** The directory of an nginx image, `config.json` and `layer.tar`; made of Debian's packages the first time. */
 export async function nginxImage(screen?: Screen): Promise<string> {
-    const name = `nginx-${distribution()}`;
+    const name = `nginx-${distribution()}-${recipe}`;
     const { result, job } = plan(name, join(cacheDirectory(), name), "nginx image", makeNginxImage);
     await work(job ? [job] : [], screen);
     return result;

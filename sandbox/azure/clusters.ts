@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { dump, load } from "js-yaml";
 import { AzureError, aksError } from "./errors";
 import { newIdentity, resourceGroups, userAssignedIdentities } from "./identities";
 import {
@@ -30,6 +31,7 @@ export const managedClusters: ResourceType = {
     validate(azure, cluster, previous, caller) {
         const { id, body } = cluster;
         if (previous) {
+            checkPower(previous, "updating", "Stopped");
             checkUnchanged(body, previous.body, ["dnsPrefix", "nodeResourceGroup"]);
             const network = ["networkPlugin", "podCidr", "serviceCidr", "dnsServiceIP"];
             checkUnchanged(body.networkProfile, previous.body.networkProfile, network, "networkProfile.");
@@ -42,7 +44,7 @@ export const managedClusters: ResourceType = {
     },
     async apply(azure, cluster, previous) {
         const { id, name, body, computed } = cluster;
-        const before = computed.identityProfile?.kubeletidentity.clientId;
+        const before = previous && pullsAs(previous);
         if (!previous) make(azure, cluster);
         computed.currentKubernetesVersion = versionOf(cluster);
         const brought = body.identityProfile?.kubeletidentity;
@@ -52,9 +54,14 @@ export const managedClusters: ResourceType = {
             // A cluster's PUT adds no pool later on.
             if (!previous || azure.resource(poolId)) azure.store(kept(poolId, agentPools.type, profile));
         }
-        const { clientId } = computed.identityProfile?.kubeletidentity ?? body.servicePrincipalProfile;
-        if (previous !== cluster && before === clientId) return;
-        const started = await azure.infrastructure.startCluster({ id, name, kubeletClientId: clientId });
+        const clientId = pullsAs(cluster) ?? before ?? "";
+        const entra = body.aadProfile !== undefined;
+        const unchanged = before === clientId && entra === (previous?.body.aadProfile !== undefined);
+        if (previous && previous !== cluster && unchanged) return;
+        const started = await azure.infrastructure.startCluster({
+            ...{ id, name, entra },
+            kubeletClientId: clientId,
+        });
         azure.kubeconfigs.set(id.toLowerCase(), started.kubeconfig);
         computed.fqdn = started.fqdn;
     },
@@ -75,11 +82,57 @@ export const agentPools: ResourceType = {
     seconds: { create: 240, update: 60, delete: 240 },
     located: false,
     validate(azure, { id, body }, previous) {
-        if (!azure.resource(clusterIdOf(id))) throw notFound(clusterIdOf(id));
+        const cluster = azure.resource(clusterIdOf(id));
+        if (!cluster) throw notFound(clusterIdOf(id));
+        checkPower(cluster, "updating", "Stopped");
         checkPool(body, previous);
     },
     view: poolView,
 };
+
+/** Throws where the cluster has the power state in which the operation is not allowed; AKS's words for stopping, the others' unconfirmed. */
+export function checkPower({ computed }: Resource, operation: string, wrong: "Running" | "Stopped"): void {
+    const { code } = computed.powerState ?? running;
+    if (code !== wrong) return;
+    const message = `managed cluster is in Provisioning State(Succeeded) and Power State(${code}), ${operation} cannot be performed`;
+    throw aksError("OperationNotAllowed", message);
+}
+
+const running = { code: "Running" };
+
+/**
+ * The kubeconfig that AKS gives a user: the cluster's own or, with Microsoft Entra, one that runs kubelogin instead of
+ * holding a credential ("Use kubelogin to authenticate users in AKS").
+ */
+export function userKubeconfig(azure: Azure, { id, body }: Resource): string {
+    const { disableLocalAccounts, aadProfile } = body;
+    if (disableLocalAccounts && !aadProfile) {
+        const message =
+            "Getting static credential is not allowed because this cluster is set to disable local accounts. For more details, see https://learn.microsoft.com/en-us/azure/aks/manage-local-accounts-managed-azure-ad";
+        throw new AzureError(400, "BadRequest", message);
+    }
+    const text = azure.kubeconfigs.get(id.toLowerCase()) ?? "";
+    if (!aadProfile) return text;
+    const config = load(text) as Properties;
+    const exec = {
+        apiVersion: "client.authentication.k8s.io/v1beta1",
+        args: [
+            "get-token",
+            ...["--environment", "AzurePublicCloud"],
+            ...["--server-id", "6dae42f8-4368-4678-94ff-3960e28e3630"],
+            ...["--client-id", "80faf920-1908-4b52-b5ef-a8e7bedfc67a"],
+            ...["--tenant-id", azure.tenantId],
+            ...["--login", "devicecode"],
+        ],
+        command: "kubelogin",
+        env: null,
+        installHint:
+            "\nkubelogin is not installed which is required to connect to AAD enabled cluster.\n\nTo learn more, please go to https://aka.ms/aks/kubelogin\n",
+        provideClusterInfo: false,
+    };
+    const users = config.users.map(({ name }: Properties) => ({ name, user: { exec } }));
+    return dump({ ...config, users }, { lineWidth: -1, noRefs: true });
+}
 
 function checkNew({
     dnsPrefix = "",
@@ -185,6 +238,11 @@ function kubeletIdentity(azure: Azure, { resourceId, ...given }: Properties) {
     throw aksError("CustomKubeletIdentityPropertyError", message);
 }
 
+/** Client id of the identity that pulls: the kubelet's or, of a cluster without identities, its service principal. */
+function pullsAs({ body, computed }: Resource): string | undefined {
+    return (computed.identityProfile?.kubeletidentity ?? body.servicePrincipalProfile)?.clientId;
+}
+
 /** Makes what AKS makes of its own: the node resource group and, unless brought, the kubelet's identity. */
 function make(azure: Azure, { id, name, body, computed }: Resource): void {
     const { location, identity, identityProfile } = body;
@@ -215,6 +273,7 @@ function clusterView(azure: Azure, { id, name, body, computed, provisioningState
         servicePrincipalProfile,
         oidcIssuerProfile,
         identityProfile: ___,
+        aadProfile,
         ...given
     } = body;
     const attached = controlPlaneIdentities(body).map((each) => {
@@ -230,8 +289,10 @@ function clusterView(azure: Azure, { id, name, body, computed, provisioningState
         enableRBAC: true,
         kubernetesVersion: computed.currentKubernetesVersion,
         supportPlan: "KubernetesOfficial",
+        powerState: running,
         ...given,
         ...shown,
+        ...(aadProfile && { aadProfile: { tenantID: azure.tenantId, ...aadProfile } }),
         ...(identity && { identity: { type: identity.type, ...own } }),
         servicePrincipalProfile: { clientId: servicePrincipalProfile?.clientId ?? "msi" },
         sku: { name: "Base", tier: "Free", ...sku },
@@ -246,20 +307,20 @@ function clusterView(azure: Azure, { id, name, body, computed, provisioningState
         azurePortalFQDN: computed.fqdn,
         eTag: guid(name, JSON.stringify(body)),
         maxAgentPools: 100,
-        powerState: { code: "Running" },
         provisioningState,
     };
 }
 
 function poolView(azure: Azure, { id, body, provisioningState }: Resource): Properties {
-    const version = azure.resource(clusterIdOf(id))?.computed.currentKubernetesVersion;
+    const { currentKubernetesVersion: version, powerState = running } =
+        azure.resource(clusterIdOf(id))?.computed ?? {};
     return {
         ...{ count: 1, mode: "User", osType: "Linux", osSKU: "Ubuntu", type: "VirtualMachineScaleSets" },
         orchestratorVersion: version,
         ...body,
         currentOrchestratorVersion: version,
         eTag: guid(id, JSON.stringify(body)),
-        powerState: { code: "Running" },
+        powerState,
         provisioningState,
     };
 }

@@ -1,109 +1,412 @@
+import { randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";
-import { type Azure, guid, same } from "./model";
+import { managedClusters } from "./clusters";
+import { resourceGroups } from "./identities";
+import { type Azure, type Principal, type Properties, type Resource, type Shown, same } from "./model";
 import { registries } from "./registries";
-import { roleAssignments, roleDefinitions } from "./roles";
+import { grantAt, roleAssignments, roleDefinitions } from "./roles";
 
-/** What a command is given: the options after its words. */
-type Options = Record<string, string | undefined>;
+/** Every option of every command, with the Azure CLI's short forms. */
+const options = {
+    "aad-admin-group-object-ids": { type: "string" },
+    "admin-enabled": { type: "string" },
+    assignee: { type: "string" },
+    "assignee-object-id": { type: "string" },
+    "assignee-principal-type": { type: "string" },
+    "attach-acr": { type: "string" },
+    "disable-local-accounts": { type: "boolean" },
+    "dnl-scope": { type: "string" },
+    "enable-aad": { type: "boolean" },
+    "enable-azure-rbac": { type: "boolean" },
+    id: { type: "string" },
+    location: { type: "string", short: "l" },
+    name: { type: "string", short: "n" },
+    "node-count": { type: "string", short: "c" },
+    "node-vm-size": { type: "string", short: "s" },
+    output: { type: "string", short: "o" },
+    query: { type: "string" },
+    "resource-group": { type: "string", short: "g" },
+    role: { type: "string" },
+    "role-assignment-mode": { type: "string" },
+    scope: { type: "string" },
+    "service-principal": { type: "string" },
+    sku: { type: "string" },
+    subscription: { type: "string" },
+    username: { type: "string", short: "u" },
+    yes: { type: "boolean", short: "y" },
+} as const;
 
-const usage = `Acts on the sandbox's Azure behind a stack's back, in the Azure CLI's words:
-    login --username <name>                                   sign in as somebody else
-    ad user list                                              who there is
-    resource list                                             what there is
-    role assignment list [--scope <id>]
-    role assignment create --assignee <id> --role <name> --scope <id>
-    role assignment delete --assignee <id> --role <name> --scope <id>
-    acr update --name <name> --admin-enabled true|false
-    config set propagation=<seconds> | latency=<factor of Azure's own>`;
+/** Of every command: always JSON, and a path of property names; a text is printed as it is. */
+const everywhere = "[--output json] [--query <path>]";
+
+/** What a command is given; a text that is not is empty, a flag false. */
+type Options = {
+    [Name in keyof typeof options]: (typeof options)[Name]["type"] extends "string" ? string : boolean;
+};
+
+interface Command {
+    /** Its options, the optional ones in brackets. */
+    takes: string;
+    /** Acts as an Owner, whoever is signed in. `rest` are the words behind the command's own. */
+    run(azure: Azure, options: Options, rest: string[]): unknown;
+}
 
 /**
- * Runs a command on the model as the subscription's Owner, whoever is signed in.
+ * Runs a command on the model as the subscriptions' Owner, whoever is signed in.
  *
  * @param words the command and its options, such as `role assignment list --scope ...`.
- * @returns what to print.
- * @throws Error with the commands there are, or AzureError with what Azure says.
+ * @returns what to print: JSON, as the Azure CLI prints it, or a sentence.
+ * @throws Error with the commands there are or the option that is missing, or AzureError with what Azure says.
  */
 export async function runAzureCommand(azure: Azure, words: string[]): Promise<string> {
-    const names = ["username", "scope", "assignee", "role", "name", "admin-enabled"];
-    const options = Object.fromEntries(names.map((name) => [name, { type: "string" as const }]));
-    const { values, positionals } = parseArgs({ args: words, options, allowPositionals: true });
-    const [command] = Object.keys(commands).filter((each) => positionals.join(" ").startsWith(each));
-    if (command === undefined) throw new Error(usage);
-    const rest = positionals.slice(command.split(" ").length);
-    const result = await commands[command]?.(azure, values as Options, rest);
+    const [name, command] =
+        Object.entries(commands).find(([each]) => `${words.join(" ")} `.startsWith(`${each} `)) ?? [];
+    if (!name || !command) throw new Error(usage(words[0]));
+    const { rest, given } = optionsOf(name, command, words.slice(name.split(" ").length));
+    const answer = await command.run(azure, given, rest);
+    const path = given.query ? given.query.split(".") : [];
+    const result = path.reduce((value, key) => (value as Properties | undefined)?.[key], answer) ?? "";
     return typeof result === "string" ? result : JSON.stringify(result, null, 2);
 }
 
-const commands: Record<string, (azure: Azure, options: Options, rest: string[]) => unknown> = {
-    login: (azure, options) => azure.signIn(required(options, "username")),
-    "ad user list": (azure) => azure.principals.map(({ name, objectId, type }) => ({ name, objectId, type })),
-    "resource list": (azure) =>
-        azure
-            .resources()
-            .filter(({ type }) => type !== roleAssignments.type)
-            .map(({ id, type }) => ({ id, type })),
-    "role assignment list": (azure, { scope }) => azure.list(roleAssignments.type, scope ?? ""),
-    "role assignment create": (azure, options) => {
-        const scope = required(options, "scope");
-        const role = roleNamed(required(options, "role"));
-        const assignee = required(options, "assignee");
-        const principal = azure.find(assignee) ?? { objectId: assignee, type: "ServicePrincipal" };
-        const subscription = /^\/subscriptions\/[^/]+/.exec(scope)?.[0];
-        return azure.put(
-            `${scope}/providers/${roleAssignments.type}/${guid(scope, principal.objectId, role)}`,
-            {
-                principalId: principal.objectId,
-                principalType: principal.type,
-                roleDefinitionId: `${subscription}/providers/Microsoft.Authorization/roleDefinitions/${role}`,
-            },
-            azure.owner,
-        );
-    },
-    "role assignment delete": async (azure, options) => {
-        const scope = required(options, "scope");
-        const role = roleNamed(required(options, "role"));
-        const assignee = required(options, "assignee");
-        const principalId = azure.find(assignee)?.objectId ?? assignee;
-        const found = azure
-            .resources(roleAssignments.type, scope)
-            .filter(
-                ({ body }) => same(body.principalId, principalId) && body.roleDefinitionId.endsWith(role),
-            );
-        if (found.length === 0)
-            throw new Error("There is no such role assignment; `role assignment list` shows all.");
-        for (const { id } of found) await azure.delete(id, azure.owner);
-        return `deleted ${found.map(({ id }) => id).join(", ")}`;
-    },
-    "acr update": async (azure, options) => {
-        const name = required(options, "name");
-        const registry = azure.resources(registries.type).find((each) => same(each.name, name));
-        if (!registry) throw new Error(`There is no registry ${name}; \`resource list\` shows all.`);
-        const adminUserEnabled = required(options, "admin-enabled") === "true";
-        return azure.put(registry.id, { ...registry.body, adminUserEnabled }, azure.owner);
-    },
-    "config set": (azure, _, settings) => {
-        for (const setting of settings) {
-            const [name = "", value = ""] = setting.split("=");
-            const number = Number(value);
-            if (value === "" || !(number >= 0))
-                throw new Error(`${setting} needs a number; say propagation=30 or latency=0.1.`);
-            if (name === "propagation") azure.configure({ propagationSeconds: number });
-            else if (name === "latency") azure.configure({ latency: number });
-            else throw new Error(`${name} is not a setting; use propagation or latency.`);
+/** The commands that begin with a word or, where none does, all. */
+function usage(word = ""): string {
+    const all = Object.entries(commands);
+    const fitting = all.filter(([name]) => `${name} `.startsWith(`${word} `));
+    const lines = (fitting.length > 0 ? fitting : all).map(([name, { takes }]) => `    ${name} ${takes}`);
+    return `Acts on the sandbox's Azure behind a stack's back, in the Azure CLI's words (each takes ${everywhere}):\n${lines.map((line) => line.trimEnd()).join("\n")}`;
+}
+
+function optionsOf(name: string, { takes }: Command, args: string[]) {
+    const complain = (problem: string) => new Error(`${problem}\n    ${name} ${takes}`);
+    const parse = () => {
+        try {
+            return parseArgs({ args, options, allowPositionals: true });
+        } catch (error) {
+            throw complain((error as Error).message);
         }
-        const { propagationSeconds, latency } = azure.settings;
-        return { propagation: propagationSeconds, latency };
+    };
+    const { values, positionals: rest } = parse();
+    const namesIn = (text: string) => [...text.matchAll(/--([\w-]+)/g)].map(([, each = ""]) => each);
+    const unfit = Object.keys(values).find((each) => !namesIn(takes + everywhere).includes(each));
+    if (unfit) throw complain(`${name} takes no --${unfit}:`);
+    const missing = namesIn(takes.replace(/\[[^\]]*\]/g, "")).find((each) => !(each in values));
+    if (missing) throw complain(`--${missing} is missing:`);
+    if (rest.length > 0 && !/^\w/.test(takes)) throw complain(`${rest[0]} does not fit here:`);
+    const nothing = Object.entries(options).map(([each, { type }]) => [each, type === "string" ? "" : false]);
+    return { rest, given: { ...Object.fromEntries(nothing), ...values } as Options };
+}
+
+const where = "--resource-group <group> [--subscription <id or name>]";
+const within = "[--resource-group <group>] [--subscription <id or name>]";
+const there = `--name <name> ${within}`;
+const entra = "[--enable-aad] [--aad-admin-group-object-ids <ids with commas>] [--enable-azure-rbac]";
+const grant =
+    "--role <name or GUID> --scope <id> [--assignee <name or id>] [--assignee-object-id <id>] [--assignee-principal-type <type>]";
+
+const commands: Record<string, Command> = {
+    login: {
+        takes: "[--username <name>]",
+        run: (azure, { username }) => azure.signIn(username || azure.owner.objectId),
+    },
+    logout: {
+        takes: "",
+        run(azure) {
+            azure.signOut();
+            return "Nobody is signed in now.";
+        },
+    },
+    "account list": {
+        takes: "",
+        run: (azure) =>
+            azure.subscriptions.map((each) => ({ ...each, isDefault: each.id === azure.subscriptionId })),
+    },
+    "ad user list": { takes: "", run: (azure) => principals(azure, "User") },
+    "ad group list": { takes: "", run: (azure) => principals(azure, "Group") },
+    "ad sp list": { takes: "", run: (azure) => principals(azure, "ServicePrincipal") },
+    "ad sp show": {
+        takes: "--id <application or object id>",
+        run: (azure, { id }) => shownPrincipal(azure.principal(id)),
+    },
+    "ad sp create-for-rbac": {
+        takes: "--name <name>",
+        run(azure, { name }) {
+            // A second time gives the same one, as in the Azure CLI; there is no password, for nothing takes one here.
+            if (!azure.find(name)) {
+                const [objectId, clientId] = [randomUUID(), randomUUID()];
+                azure.addPrincipal({ objectId, clientId, name, type: "ServicePrincipal" });
+            }
+            return { ...shownPrincipal(azure.principal(name)), tenant: azure.tenantId };
+        },
+    },
+    "resource list": {
+        takes: "",
+        run: (azure) =>
+            azure
+                .resources()
+                .filter(({ type }) => type !== roleAssignments.type)
+                .map(({ id, type }) => ({ id, type })),
+    },
+    "group create": {
+        takes: "--name <name> --location <region> [--subscription <id or name>]",
+        run: (azure, { name, location, subscription }) =>
+            azure.put(groupId(azure, name, subscription), { location }, azure.owner),
+    },
+    "group list": {
+        takes: "[--subscription <id or name>]",
+        run: (azure, options) => list(azure, resourceGroups.type, options),
+    },
+    "group delete": {
+        takes: "--name <name> [--subscription <id or name>] [--yes]",
+        run: (azure, { name, subscription }) => remove(azure, [groupId(azure, name, subscription)]),
+    },
+    "role assignment list": {
+        takes: "[--scope <id>]",
+        run: (azure, { scope }) => azure.list(roleAssignments.type, scope, azure.owner),
+    },
+    "role assignment create": {
+        takes: grant,
+        run: (azure, options) => assign(azure, options.scope, grantIn(azure, options)),
+    },
+    "role assignment delete": {
+        takes: grant,
+        run(azure, options) {
+            const found = grantAt(azure, options.scope, grantIn(azure, options));
+            if (!found)
+                throw new Error("There is no such role assignment; `role assignment list` shows all.");
+            return remove(azure, [found.id]);
+        },
+    },
+    "acr create": {
+        takes: `--name <name> ${where} [--sku Basic|Standard|Premium] [--role-assignment-mode rbac|rbac-abac] [--dnl-scope Unsecure|TenantReuse|SubscriptionReuse|ResourceGroupReuse|NoReuse] [--location <region>]`,
+        async run(azure, options) {
+            const id = idIn(azure, registries.type, options);
+            const scope = options["dnl-scope"];
+            const body = {
+                location: options.location || locationOf(azure, id),
+                sku: { name: options.sku || "Basic" },
+                ...modeIn(options),
+                ...(scope && { autoGeneratedDomainNameLabelScope: scope }),
+            };
+            await azure.put(id, body, azure.owner);
+            return shownRegistry(azure, id);
+        },
+    },
+    "acr update": {
+        takes: `${there} [--admin-enabled true|false] [--role-assignment-mode rbac|rbac-abac]`,
+        async run(azure, options) {
+            const { id, body } = find(azure, registries.type, options);
+            const admin = options["admin-enabled"];
+            const changes = { ...(admin && { adminUserEnabled: admin === "true" }), ...modeIn(options) };
+            await azure.put(id, { ...body, ...changes }, azure.owner);
+            return shownRegistry(azure, id);
+        },
+    },
+    "acr show": {
+        takes: there,
+        run: (azure, options) => shownRegistry(azure, find(azure, registries.type, options).id),
+    },
+    "acr list": { takes: within, run: (azure, options) => list(azure, registries.type, options) },
+    "acr delete": {
+        takes: `${there} [--yes]`,
+        run: (azure, options) => remove(azure, [find(azure, registries.type, options).id]),
+    },
+    "aks create": {
+        takes: `--name <name> ${where} [--node-vm-size <size>] [--node-count <number>] [--service-principal <appId>] ${entra} [--disable-local-accounts] [--attach-acr <name or id>] [--location <region>]`,
+        async run(azure, options) {
+            const id = idIn(azure, managedClusters.type, options);
+            const attached = options["attach-acr"] && registryId(azure, options);
+            await azure.put(id, clusterIn(azure, id, options), azure.owner);
+            if (attached) await attach(azure, id, attached);
+            return azure.get(id, azure.owner);
+        },
+    },
+    "aks show": {
+        takes: `--name <name> ${where}`,
+        run: (azure, options) => azure.get(idIn(azure, managedClusters.type, options), azure.owner),
+    },
+    "aks list": { takes: within, run: (azure, options) => list(azure, managedClusters.type, options) },
+    "aks update": {
+        takes: `--name <name> ${where} [--attach-acr <name or id>] ${entra}`,
+        async run(azure, options) {
+            const { id, body } = find(azure, managedClusters.type, options);
+            if (options["attach-acr"]) await attach(azure, id, registryId(azure, options));
+            if (options["enable-aad"]) await azure.put(id, { ...body, ...entraIn(options) }, azure.owner);
+            return azure.get(id, azure.owner);
+        },
+    },
+    "aks stop": {
+        takes: `--name <name> ${where}`,
+        run: (azure, options) =>
+            azure.setPower(idIn(azure, managedClusters.type, options), "Stopped", azure.owner),
+    },
+    "aks start": {
+        takes: `--name <name> ${where}`,
+        run: (azure, options) =>
+            azure.setPower(idIn(azure, managedClusters.type, options), "Running", azure.owner),
+    },
+    "aks delete": {
+        takes: `--name <name> ${where} [--yes]`,
+        run: (azure, options) => remove(azure, [idIn(azure, managedClusters.type, options)]),
+    },
+    "config set": {
+        takes: "propagation=<seconds> | latency=<factor of Azure's own>",
+        run(azure, _, settings) {
+            for (const setting of settings) {
+                const [name = "", value = ""] = setting.split("=");
+                const number = Number(value);
+                if (value === "" || !(number >= 0))
+                    throw new Error(`${setting} needs a number; say propagation=30 or latency=0.1.`);
+                if (name === "propagation") azure.configure({ propagationSeconds: number });
+                else if (name === "latency") azure.configure({ latency: number });
+                else throw new Error(`${name} is not a setting; use propagation or latency.`);
+            }
+            const { propagationSeconds, latency } = azure.settings;
+            return { propagation: propagationSeconds, latency };
+        },
     },
 };
 
-function required(options: Options, name: string): string {
-    const value = options[name];
-    if (value === undefined) throw new Error(`--${name} is missing.\n${usage}`);
-    return value;
+function groupId(azure: Azure, name: string, subscription: string): string {
+    const named = azure.subscriptions.find((each) => same(each.name, subscription))?.id;
+    return `/subscriptions/${named ?? (subscription || azure.subscriptionId)}/resourceGroups/${name}`;
 }
 
+function idIn(azure: Azure, type: string, { name, "resource-group": group, subscription }: Options): string {
+    return `${groupId(azure, group, subscription)}/providers/${type}/${name}`;
+}
+
+function list(azure: Azure, type: string, { "resource-group": group, subscription }: Options) {
+    const below = group || subscription ? groupId(azure, group, subscription) : "";
+    return azure.list(type, below.replace(/\/resourceGroups\/$/, ""), azure.owner);
+}
+
+/** What the options name; where they name no resource group, in any. */
+function find(azure: Azure, type: string, options: Options): Resource {
+    const { name, "resource-group": group } = options;
+    const id = idIn(azure, type, options);
+    const found = azure.resources(type).find((each) => (group ? same(each.id, id) : same(each.name, name)));
+    if (found) return found;
+    throw new Error(`There is no ${type} called ${name} there; \`resource list\` shows all.`);
+}
+
+function locationOf(azure: Azure, id: string): string {
+    return azure.get(id.split("/providers/")[0] ?? "", azure.owner).location;
+}
+
+async function remove(azure: Azure, ids: string[]): Promise<string> {
+    for (const id of ids) await azure.delete(id, azure.owner);
+    return `deleted ${ids.join(", ")}`;
+}
+
+function principals(azure: Azure, type: Principal["type"]) {
+    return azure.principals.filter((each) => each.type === type).map(shownPrincipal);
+}
+
+/** As Microsoft Graph names it. */
+function shownPrincipal({ objectId, name, type, clientId, members }: Principal) {
+    const displayName = type === "User" ? { userPrincipalName: name } : { displayName: name };
+    return {
+        ...(clientId && { appId: clientId }),
+        ...displayName,
+        id: objectId,
+        ...(members && { members }),
+    };
+}
+
+/** With what only newer API versions show. */
+function shownRegistry(azure: Azure, id: string) {
+    const {
+        roleAssignmentMode = "LegacyRegistryPermissions",
+        autoGeneratedDomainNameLabelScope = "Unsecure",
+    } = azure.resource(id)?.body ?? {};
+    return { ...azure.get(id, azure.owner), roleAssignmentMode, autoGeneratedDomainNameLabelScope };
+}
+
+function modeIn({ "role-assignment-mode": mode }: Options): Properties {
+    if (!mode) return {};
+    const modes: Record<string, string> = {
+        rbac: "LegacyRegistryPermissions",
+        "rbac-abac": "AbacRepositoryPermissions",
+    };
+    if (!modes[mode]) throw new Error(`--role-assignment-mode is ${mode}; use rbac or rbac-abac.`);
+    return { roleAssignmentMode: modes[mode] };
+}
+
+/** A cluster's body with the Azure CLI's defaults. */
+function clusterIn(azure: Azure, id: string, options: Options): Properties {
+    const [, , subscription = "", , group = ""] = id.split("/");
+    const count = Number(options["node-count"] || 3);
+    if (!Number.isInteger(count)) throw new Error(`--node-count is ${options["node-count"]}; use a number.`);
+    const vmSize = options["node-vm-size"] || "Standard_D4s_v5";
+    const clientId = options["service-principal"];
+    return {
+        location: options.location || locationOf(azure, id),
+        dnsPrefix: `${options.name.slice(0, 10)}-${group.slice(0, 16)}-${subscription.slice(0, 6)}`,
+        ...(clientId ? { servicePrincipalProfile: { clientId } } : { identity: { type: "SystemAssigned" } }),
+        agentPoolProfiles: [{ name: "nodepool1", mode: "System", count, vmSize }],
+        ...entraIn(options),
+        ...(options["disable-local-accounts"] && { disableLocalAccounts: true }),
+    };
+}
+
+function entraIn(options: Options): Properties {
+    if (!options["enable-aad"]) return {};
+    const groups = options["aad-admin-group-object-ids"];
+    return {
+        aadProfile: {
+            managed: true,
+            enableAzureRBAC: options["enable-azure-rbac"],
+            ...(groups && { adminGroupObjectIDs: groups.split(",") }),
+        },
+    };
+}
+
+function registryId(azure: Azure, options: Options): string {
+    const given = options["attach-acr"];
+    if (given.startsWith("/")) return given;
+    return find(azure, registries.type, { ...options, name: given, "resource-group": "" }).id;
+}
+
+/** Lets the identity that a cluster pulls as pull from a registry. */
+async function attach(azure: Azure, clusterId: string, scope: string): Promise<void> {
+    const { identityProfile, servicePrincipalProfile } = azure.get(clusterId, azure.owner);
+    const { clientId } = identityProfile?.kubeletidentity ?? servicePrincipalProfile;
+    const principalId = azure.principal(clientId).objectId;
+    const [principalType, roleDefinitionId] = ["ServicePrincipal", roleNamed("AcrPull")];
+    await assign(azure, scope, { principalId, principalType, roleDefinitionId });
+}
+
+/** Assigns a role, unless somebody did so before; the name is random, as the Azure CLI makes it. */
+async function assign(azure: Azure, scope: string, body: Properties): Promise<Shown> {
+    const existing = grantAt(azure, scope, body);
+    if (existing) return azure.get(existing.id, azure.owner);
+    const subscription = /^\/subscriptions\/[^/]+/i.exec(scope)?.[0] ?? "";
+    const roleDefinitionId = `${subscription}/providers/Microsoft.Authorization/roleDefinitions/${body.roleDefinitionId}`;
+    const id = `${scope}/providers/${roleAssignments.type}/${randomUUID()}`;
+    return await azure.put(id, { ...body, roleDefinitionId }, azure.owner);
+}
+
+/** Who is to get which role; with an object id nobody is looked up. */
+function grantIn(azure: Azure, options: Options): Properties {
+    const roleDefinitionId = roleNamed(options.role);
+    const { assignee, "assignee-object-id": objectId, "assignee-principal-type": type } = options;
+    if (!assignee && !objectId) throw new Error("--assignee or --assignee-object-id is missing.");
+    const principal = azure.find(objectId || assignee);
+    const principalType = type || principal?.type;
+    if (objectId) return { principalId: objectId, ...(principalType && { principalType }), roleDefinitionId };
+    if (!principal)
+        throw new Error(
+            `Cannot find user or service principal in graph database for '${assignee}'. An unknown one can be named with --assignee-object-id and --assignee-principal-type.`,
+        );
+    return { principalId: principal.objectId, principalType: principal.type, roleDefinitionId };
+}
+
+/** GUID of a role by its name, its GUID or its resource id. */
 function roleNamed(name: string): string {
-    const role = roleDefinitions.find((each) => same(each.name, name) || same(each.id, name));
+    const role = roleDefinitions.find(
+        (each) => same(each.name, name) || same(each.id, name.split("/").at(-1) ?? ""),
+    );
     if (role) return role.id;
     throw new Error(
         `There is no role ${name}; use one of ${roleDefinitions.map((each) => each.name).join(", ")}.`,

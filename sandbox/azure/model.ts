@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { agentPools, managedClusters } from "./clusters";
+import { agentPools, checkPower, managedClusters, userKubeconfig } from "./clusters";
 import { AzureError } from "./errors";
 import { resourceGroups, userAssignedIdentities } from "./identities";
 import type { Infrastructure } from "./infrastructure";
@@ -32,11 +32,21 @@ export interface Principal {
     type: "User" | "ServicePrincipal" | "Group";
     /** Application id of a service principal. */
     clientId?: string;
+    /** Object ids of those who are in a group. */
+    members?: string[];
+}
+
+/** A subscription that a request may name. */
+export interface Subscription {
+    id: string;
+    name: string;
+    /** Directory whose tokens it takes. */
+    tenantId: string;
 }
 
 /** How the model behaves; may change at any time. */
 export interface Settings {
-    /** Object id of the principal that requests come from. Default: an Owner of the subscription. */
+    /** Object id of the principal that requests come from; empty for nobody. Default: an Owner of the subscriptions. */
     signedInAs: string;
     /** Seconds until a new role assignment has an effect; Azure takes 30 to 600. Default: 0. */
     propagationSeconds: number;
@@ -49,7 +59,7 @@ export interface Settings {
 /** All that the model knows, as JSON; holds no secret. */
 export interface State {
     tenantId: string;
-    /** The first one is the caller's default. */
+    /** The tenant's own; the first one is the caller's default. */
     subscriptions: string[];
     principals: Principal[];
     settings: Settings;
@@ -105,7 +115,7 @@ export function durations(): Record<string, Record<Operation, number>> {
 /** What the model needs from outside. */
 export interface AzureOptions {
     infrastructure: Infrastructure;
-    /** What `toJSON` gave before. Default: a tenant with one subscription and a person for each way of holding roles. */
+    /** What `toJSON` gave before. Default: a tenant with two subscriptions and a person for each way of holding roles. */
     state?: State | undefined;
     /** Waits so many milliseconds. */
     sleep?: (milliseconds: number) => Promise<void>;
@@ -133,7 +143,7 @@ export class Azure {
         this.now = options.now ?? Date.now;
         this.sleep = options.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
         this.onChange = options.onChange ?? (() => undefined);
-        this.state = structuredClone(options.state ?? newTenant());
+        this.state = structuredClone(options.state ? withLaterAdditions(options.state) : newTenant());
         // Operations ended with the process that ran them; what was being created has to be created again.
         const lost = this.state.resources.filter((each) => each.provisioningState === "Creating");
         const managed = this.state.resources.filter(({ body }) =>
@@ -165,16 +175,33 @@ export class Azure {
         return this.state.subscriptions[0] ?? "";
     }
 
+    /** All that can be told apart from unknown ones: the tenant's own, and one of another tenant. */
+    get subscriptions(): Subscription[] {
+        const { tenantId } = this;
+        const own = this.state.subscriptions.map((id, index) => ({
+            id,
+            name: ["first", "second"][index] ?? id,
+            tenantId,
+        }));
+        return [...own, elsewhere];
+    }
+
     get principals(): readonly Principal[] {
         return this.state.principals;
     }
 
-    /** Who requests come from. */
+    /** Who requests come from. Throws as {@link checkSignedIn}. */
     get caller(): Principal {
+        this.checkSignedIn();
         return this.principal(this.settings.signedInAs);
     }
 
-    /** The Owner of the subscription, to act behind a stack's back whoever is signed in. */
+    /** @throws Error where nobody is signed in: what `az account show` says then, which azure-native passes on (unconfirmed for 3.28). */
+    checkSignedIn(): void {
+        if (!this.settings.signedInAs) throw new Error("ERROR: Please run 'az login' to setup account.");
+    }
+
+    /** An Owner of the subscriptions, to act behind a stack's back whoever is signed in. */
     get owner(): Principal {
         return this.principal("owner@example.com");
     }
@@ -185,12 +212,17 @@ export class Azure {
         return this.caller;
     }
 
-    /** A principal by object id, client id or name. @throws Error that lists the names there are. */
+    /** Makes requests come from nobody. */
+    signOut(): void {
+        this.configure({ signedInAs: "" });
+    }
+
+    /** A user or service principal by object id, client id or name. @throws Error that lists the names there are. */
     principal(who: string): Principal {
         const found = this.find(who);
-        if (found) return found;
-        const names = this.principals.map(({ name }) => name).join(", ");
-        throw new Error(`Nobody in the directory is called ${who}. Use one of ${names}.`);
+        if (found && found.type !== "Group") return found;
+        const names = this.principals.flatMap(({ name, type }) => (type === "Group" ? [] : [name]));
+        throw new Error(`Nobody in the directory is called ${who}. Use one of ${names.join(", ")}.`);
     }
 
     /** A principal by object id, client id or name, or undefined. */
@@ -200,8 +232,16 @@ export class Azure {
         return this.principals.find(named);
     }
 
+    /** Object ids of the groups that the principal is a member of. */
+    groupsOf(objectId: string): string[] {
+        return this.principals
+            .filter(({ members = [] }) => members.some((each) => same(each, objectId)))
+            .map((group) => group.objectId);
+    }
+
     addPrincipal(principal: Principal): void {
         this.state.principals.push(principal);
+        this.onChange();
     }
 
     removePrincipal(objectId: string): void {
@@ -291,18 +331,46 @@ export class Azure {
         this.forget(id);
     }
 
-    /** Kubeconfigs of a cluster as AKS lists them, in base64. */
+    /** Kubeconfigs of a cluster as AKS lists them, in base64; of a stopped one, too. */
     clusterUserCredentials(id: string, caller = this.caller): { name: string; value: string }[] {
-        const action = `${managedClusters.type}/listClusterUserCredential/action`;
-        this.authorize(caller, { action, scope: id });
-        const { disableLocalAccounts, aadProfile } = this.get(id, caller);
-        if (disableLocalAccounts && !aadProfile) {
-            const message =
-                "Getting static credential is not allowed because this cluster is set to disable local accounts. For more details, see https://learn.microsoft.com/en-us/azure/aks/manage-local-accounts-managed-azure-ad";
-            throw new AzureError(400, "BadRequest", message);
-        }
-        const kubeconfig = this.kubeconfigs.get(id.toLowerCase()) ?? "";
+        this.locate(id, caller, "listClusterUserCredential/action");
+        const cluster = this.resource(id);
+        if (!cluster) throw notFound(id);
+        const kubeconfig = userKubeconfig(this, cluster);
         return [{ name: "clusterUser", value: Buffer.from(kubeconfig).toString("base64") }];
+    }
+
+    /**
+     * Whom a token of Microsoft Entra ID stands for at the cluster's API server: the object id, and the ids of its groups,
+     * with `system:masters` for the cluster's administrators. Undefined for somebody unknown, and at a cluster without
+     * Microsoft Entra.
+     */
+    clusterUser(clusterId: string, objectId: string): { username: string; groups: string[] } | undefined {
+        const { aadProfile } = this.resource(clusterId)?.body ?? {};
+        const principal = this.principals.find((each) => same(each.objectId, objectId));
+        if (!aadProfile || !principal) return undefined;
+        const groups = this.groupsOf(objectId);
+        const administrators: string[] = aadProfile.adminGroupObjectIDs ?? [];
+        const named = [objectId, ...groups].some((each) => administrators.some((other) => same(each, other)));
+        const everything = { action: `${managedClusters.type}/*`, scope: clusterId, data: true };
+        const administers = named || (aadProfile.enableAzureRBAC && allowed(this, objectId, everything));
+        const username = principal.objectId;
+        return { username, groups: administers ? [...groups, "system:masters"] : groups };
+    }
+
+    /**
+     * Stops or starts a cluster, which shows as its power state only: the node behind the model runs on, so that starting
+     * takes no time.
+     */
+    async setPower(id: string, code: "Running" | "Stopped", caller = this.caller): Promise<Shown> {
+        const type = this.locate(id, caller, code === "Stopped" ? "stop/action" : "start/action");
+        const cluster = this.resource(id);
+        if (!cluster) throw notFound(id);
+        checkPower(cluster, code === "Stopped" ? "stopping" : "starting", code);
+        await this.during("update", type, () => undefined);
+        cluster.computed.powerState = { code };
+        this.onChange();
+        return this.show(cluster);
     }
 
     /** Whether the principal's roles let it pull from the registry now. */
@@ -348,9 +416,15 @@ export class Azure {
     ): ResourceType {
         const type = typeOf(id);
         const [, subscription = "", group] = place(id);
-        if (!this.state.subscriptions.some((each) => same(each, subscription))) {
+        const found = this.subscriptions.find((each) => same(each.id, subscription));
+        if (!found) {
             const message = `The subscription '${subscription}' could not be found.`;
             throw new AzureError(404, "SubscriptionNotFound", message);
+        }
+        if (found.tenantId !== this.tenantId) {
+            const [issuer, theirs] = [this.tenantId, found.tenantId];
+            const message = `The access token is from the wrong issuer 'https://sts.windows.net/${issuer}/'. It must match the tenant 'https://sts.windows.net/${theirs}/' associated with this subscription. Please use the authority (URL) 'https://login.windows.net/${theirs}' to get the token. Note, if the subscription is transferred to another tenant there is no impact to the services, but information about new tenant could take time to propagate (up to an hour). If you just transferred your subscription and see this error message, please try back later.`;
+            throw new AzureError(401, "InvalidAuthenticationTokenTenant", message);
         }
         const action = `${type.action ?? type.type}/${verb}`;
         const scope = type === resourceGroups ? id.replace("/resourceGroups/", "/resourcegroups/") : id;
@@ -443,10 +517,16 @@ function checkLocation({ id, name, type, body }: Resource, previous: Resource | 
     throw new AzureError(409, "InvalidResourceLocation", message);
 }
 
-/** A tenant with one subscription and people who hold built-in roles on it. */
+/** A subscription of another tenant, which ours has no token for. */
+const elsewhere: Subscription = {
+    id: guid("subscription", "elsewhere"),
+    name: "elsewhere",
+    tenantId: guid("tenant", "elsewhere"),
+};
+
+/** A tenant with two subscriptions, and people and a pipeline that hold built-in roles on both. */
 function newTenant(): State {
-    const subscription = guid("subscription");
-    const scope = `/subscriptions/${subscription}`;
+    const subscriptions = [guid("subscription"), guid("subscription", "second")];
     const people: Record<string, string[]> = {
         owner: ["Owner"],
         contributor: ["Contributor"],
@@ -454,16 +534,35 @@ function newTenant(): State {
         "access-administrator": ["Contributor", "User Access Administrator"],
         "role-administrator": ["Contributor", "Role Based Access Control Administrator"],
     };
+    const users = Object.keys(people).map(
+        (who): Principal => ({ objectId: guid(who), name: `${who}@example.com`, type: "User" }),
+    );
+    const deployer: Principal = {
+        objectId: guid("deployer"),
+        name: "deployer",
+        type: "ServicePrincipal",
+        clientId: guid("deployer", "client"),
+    };
+    const administrators: Principal = {
+        objectId: guid("platform-admins"),
+        name: "platform-admins",
+        type: "Group",
+        members: [guid("owner"), deployer.objectId],
+    };
     const condition = onlyRoles(
         ...["AcrPull", "Container Registry Repository Reader"],
         ...["Managed Identity Operator", "Network Contributor"],
     );
-    const resources = Object.entries(people).flatMap(([who, roles]) =>
-        roles.map((role): Resource => {
-            const name = guid(who, role);
+    const holders = { ...people, deployer: people["role-administrator"] ?? [] };
+    const grants = Object.entries(holders).flatMap(([who, roles]) => roles.map((role) => ({ who, role })));
+    const resources = subscriptions.flatMap((subscription, index) =>
+        grants.map(({ who, role }): Resource => {
+            const scope = `/subscriptions/${subscription}`;
+            const name = guid(who, role, ...(index > 0 ? [subscription] : []));
             const roleId = roleDefinitions.find((each) => each.name === role)?.id;
             const roleDefinitionId = `${scope}/providers/Microsoft.Authorization/roleDefinitions/${roleId}`;
-            const body = { principalId: guid(who), principalType: "User", roleDefinitionId };
+            const principalType = who === deployer.name ? deployer.type : "User";
+            const body = { principalId: guid(who), principalType, roleDefinitionId };
             return {
                 id: `${scope}/providers/${roleAssignments.type}/${name}`,
                 name,
@@ -476,13 +575,29 @@ function newTenant(): State {
     );
     return {
         tenantId: guid("tenant"),
-        subscriptions: [subscription],
-        principals: Object.keys(people).map((who) => ({
-            objectId: guid(who),
-            name: `${who}@example.com`,
-            type: "User",
-        })),
+        subscriptions,
+        principals: [...users, deployer, administrators],
         settings: { signedInAs: guid("owner"), propagationSeconds: 0, latency: 0, namesTaken: [] },
         resources,
+    };
+}
+
+/** A state of before there was a second subscription gains that, and who came with it; what was deleted since stays so. */
+function withLaterAdditions(state: State): State {
+    if (state.subscriptions.length > 1) return state;
+    const { subscriptions, principals, resources } = newTenant();
+    const known = state.principals.map(({ objectId }) => objectId);
+    const later = principals.filter(({ objectId }) => !known.includes(objectId));
+    const [first] = state.subscriptions;
+    const grants = resources.filter(
+        ({ id, body }) =>
+            !contains(`/subscriptions/${first}`, id) ||
+            later.some(({ objectId }) => objectId === body.principalId),
+    );
+    return {
+        ...state,
+        subscriptions: [...state.subscriptions, ...subscriptions.slice(1)],
+        principals: [...state.principals, ...later],
+        resources: [...state.resources, ...grants],
     };
 }

@@ -103,6 +103,7 @@ export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Repo
                 config = given;
             },
             check({ type, name }, olds, news, seed) {
+                azure.checkSignedIn();
                 const mapping = mappingOf(type);
                 const { parents, nameKey } = variables(mapping);
                 const inputs: Properties = { ...news, azureApiVersion: mapping.apiVersion };
@@ -163,6 +164,7 @@ export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Repo
                 await ask(() => azure.delete(id)).catch(unlessGone);
             },
             async invoke(token, args) {
+                azure.checkSignedIn();
                 if (token === "azure-native:authorization:getClientConfig") {
                     const { objectId, clientId = azureCli } = azure.caller;
                     const { subscriptionId = azure.subscriptionId } = config;

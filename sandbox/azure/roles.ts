@@ -13,6 +13,7 @@ const assignments = "Microsoft.Authorization/roleAssignments";
 const identities = "Microsoft.ManagedIdentity/userAssignedIdentities";
 const registry = "Microsoft.ContainerRegistry/registries";
 const [pull, push] = [`${registry}/pull/read`, `${registry}/push/write`];
+const cluster = "Microsoft.ContainerService/managedClusters";
 const [readContent, writeContent] = ["read", "write"].map(
     (verb) => `data ${registry}/repositories/content/${verb}`,
 );
@@ -29,7 +30,9 @@ f1a07417-d97a-45cb-824c-7a7467783830 Managed Identity Operator: ${identities}/re
 7f951dda-4ed3-4680-a7ca-43fe172d538d AcrPull: ${pull}
 8311e382-0749-4cb8-b61a-304f252e45ec AcrPush: ${pull}, ${push}
 b93aa761-3e63-49ed-ac28-beffa264f7ac Container Registry Repository Reader: ${readContent}
-2a1e307c-b015-4ebd-883e-5b7698a07328 Container Registry Repository Writer: ${readContent}, ${writeContent}`;
+2a1e307c-b015-4ebd-883e-5b7698a07328 Container Registry Repository Writer: ${readContent}, ${writeContent}
+4abbcc35-e782-43d8-92c5-2d3f1bd2253f Azure Kubernetes Service Cluster User Role: ${cluster}/read, ${cluster}/listClusterUserCredential/action
+b1ff04bb-8a4e-4dc4-8eb5-8693973ce19b Azure Kubernetes Service RBAC Cluster Admin: ${cluster}/listClusterUserCredential/action, data ${cluster}/*`;
 
 /** The roles that the model knows, each with its GUID. */
 export const roleDefinitions = [...builtIn.matchAll(/^(\S+) (.*): (.*)$/gm)].map(
@@ -53,13 +56,14 @@ export interface Request {
     data?: boolean;
 }
 
-/** Whether one of the principal's role assignments that have an effect by now lets it do this. */
+/** Whether one of the role assignments of the principal or its groups that have an effect by now lets it do this. */
 export function allowed(azure: Azure, principalId: string, request: Request): boolean {
     const { action, scope, data } = request;
+    const holders = [principalId, ...azure.groupsOf(principalId)];
     return azure.resources(assignments).some(({ id, body, computed }) => {
         const role = roleDefinitions.find((each) => each.id === guidOf(body.roleDefinitionId));
         return (
-            same(body.principalId, principalId) &&
+            holders.some((each) => same(body.principalId, each)) &&
             contains(scopeOf(id), scope) &&
             computed.effectiveAt <= azure.now() &&
             includes(data ? role?.dataActions : role?.actions, action) &&
@@ -94,8 +98,7 @@ export const roleAssignments: ResourceType = {
                 "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.";
             throw new AzureError(400, "RoleAssignmentUpdateNotPermitted", message);
         }
-        const sameScope = azure.resources(assignments).filter((each) => same(scopeOf(each.id), scope));
-        const twin = named ? undefined : sameScope.find((each) => sameGrant(each, body))?.name;
+        const twin = named ? undefined : grantAt(azure, scope, body)?.name;
         if (twin) {
             const which = `The ID of the existing role assignment is ${twin.replace(/-/g, "")}.`;
             throw new AzureError(409, "RoleAssignmentExists", `The role assignment already exists. ${which}`);
@@ -131,6 +134,12 @@ function checkPrincipal(azure: Azure, { principalId, principalType }: Properties
         const message = `The PrincipalId '${principalId}' has type '${principal.type}' , which is different from specified PrinciaplType '${principalType}'.`;
         throw new AzureError(400, "UnmatchedPrincipalType", message);
     }
+}
+
+/** The assignment at the scope itself, not above, that gives this role to this principal. */
+export function grantAt(azure: Azure, scope: string, grant: Properties): Resource | undefined {
+    const there = azure.resources(assignments, scope).filter(({ id }) => same(scopeOf(id), scope));
+    return there.find((each) => sameGrant(each, grant));
 }
 
 /** Whether an assignment gives the same role to the same principal. */

@@ -1,6 +1,9 @@
+import { execFile } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 import { load } from "js-yaml";
 import { Agent, request } from "undici";
+import { paths } from "../home";
 
 /** A Kubernetes object as the API server gives it. */
 // biome-ignore lint/suspicious/noExplicitAny: objects are of every kind.
@@ -41,7 +44,22 @@ interface Kubeconfig {
     "current-context": string;
     contexts: { name: string; context: { cluster: string; user: string } }[];
     clusters: { name: string; cluster: { server: string; "certificate-authority-data": string } }[];
-    users: { name: string; user: Record<string, string> }[];
+    users: { name: string; user: User }[];
+}
+
+interface User {
+    "client-certificate-data"?: string;
+    "client-key-data"?: string;
+    token?: string;
+    exec?: Exec;
+}
+
+/** A command that prints a credential ("Authenticating", client-go credential plugins). */
+interface Exec {
+    apiVersion: string;
+    command: string;
+    args?: string[] | null;
+    env?: { name: string; value: string }[] | null;
 }
 
 /** How often a request that met a closed door is made again: an API server that restarts takes seconds. */
@@ -49,7 +67,7 @@ const tries = 20;
 const betweenTries = 250;
 
 /**
- * A client for the current context of a kubeconfig with a client certificate or a token.
+ * A client for the current context of a kubeconfig with a client certificate, a token, or a command that gives one.
  *
  * @param kubeconfig YAML or JSON text, or what such a text says.
  */
@@ -57,7 +75,7 @@ export function connect(kubeconfig: string | object): KubernetesClient {
     const config = (typeof kubeconfig === "string" ? load(kubeconfig) : kubeconfig) as Kubeconfig;
     const context = named(config.contexts, config["current-context"])?.context;
     const cluster = named(config.clusters, context?.cluster)?.cluster;
-    const user = named(config.users, context?.user)?.user ?? {};
+    const user: User = named(config.users, context?.user)?.user ?? {};
     if (!cluster) throw new Error("The kubeconfig names no cluster in its current context.");
     const pem = (value: string | undefined) => (value ? Buffer.from(value, "base64").toString() : undefined);
     const [ca, cert, key] = [
@@ -68,8 +86,10 @@ export function connect(kubeconfig: string | object): KubernetesClient {
     const dispatcher = new Agent({
         connect: { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) },
     });
+    const bearer = user.exec ? tokenFrom(user.exec, cluster.server) : async () => user.token;
     return {
         async call(method, path, { query = {}, body, contentType = "application/json" } = {}) {
+            const token = await bearer();
             for (let left = tries; ; left--) {
                 const answer = await request(new URL(path, cluster.server), {
                     dispatcher,
@@ -77,7 +97,7 @@ export function connect(kubeconfig: string | object): KubernetesClient {
                     query,
                     headers: {
                         "content-type": contentType,
-                        ...(user.token && { authorization: `Bearer ${user.token}` }),
+                        ...(token && { authorization: `Bearer ${token}` }),
                     },
                     body: body ? JSON.stringify(body) : null,
                 }).catch((error: Error) => error);
@@ -107,3 +127,36 @@ export function connect(kubeconfig: string | object): KubernetesClient {
 
 const named = <T extends { name: string }>(all: T[], name: string | undefined) =>
     all.find((each) => each.name === name);
+
+/** Gives the token of a command, run anew where that has expired. The sandbox's own commands are found first. */
+function tokenFrom({ apiVersion, command, args, env }: Exec, server: string): () => Promise<string> {
+    const info = { apiVersion, kind: "ExecCredential", spec: { interactive: false } };
+    const environment = {
+        ...process.env,
+        PATH: `${paths.bin}:${process.env.PATH}`,
+        ...Object.fromEntries((env ?? []).map(({ name, value }) => [name, value])),
+        KUBERNETES_EXEC_INFO: JSON.stringify(info),
+    };
+    const ask = () =>
+        promisify(execFile)(command, args ?? [], { env: environment }).then(
+            ({ stdout }) => {
+                const { token, expirationTimestamp = "" } = (JSON.parse(stdout) as ExecCredential).status;
+                return { token, expires: Date.parse(expirationTimestamp) || Infinity };
+            },
+            (error: Error & { stderr?: string }) => {
+                const reason = error.stderr?.trim() || error.message;
+                throw new Unreachable(`${command} gives no token for the cluster at ${server}: ${reason}`);
+            },
+        );
+    let last: ReturnType<typeof ask> | undefined;
+    return async () => {
+        const kept = await last?.catch(() => undefined);
+        if (kept && Date.now() < kept.expires) return kept.token;
+        last = ask();
+        return (await last).token;
+    };
+}
+
+interface ExecCredential {
+    status: { token: string; expirationTimestamp?: string };
+}

@@ -44,6 +44,8 @@ export interface ClusterSpec {
     };
     /** Kubelet asks this program for registry credentials; it must be there when `joined` resolves. */
     credentialProvider: { executable: string; env: Record<string, string> };
+    /** Kubeconfig of the webhook that the API server asks about bearer tokens; must be there when `joined` resolves. */
+    tokenReview: string;
     /**
      * Called as soon as the network is up, before the node starts: the time to make what it needs listen at the gateway.
      * What comes from the node itself, not from a pod, comes from the second address.

@@ -92,6 +92,10 @@ export function flagsOf(spec: ClusterSpec, { node, pods, services }: Addresses) 
             "advertise-address": node,
             "allow-privileged": true,
             "anonymous-auth": false,
+            // What it once said of a token holds that long, a refusal too.
+            "authentication-token-webhook-cache-ttl": "10s",
+            "authentication-token-webhook-config-file": spec.tokenReview,
+            "authentication-token-webhook-version": "v1",
             "authorization-mode": "Node,RBAC",
             "client-ca-file": certificate("ca.crt"),
             "enable-admission-plugins": "NodeRestriction",

@@ -1,10 +1,13 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { isDeepStrictEqual } from "node:util";
 import Docker from "dockerode";
+import { credentialsFor } from "../docker-configuration";
 import { hasUnknown, type Properties, type Provider, type Report, unknown } from "../provider";
-import { type BuildContext, contextOf, digestOf } from "./build-context";
+import { type BuildContext, basesOf, contextOf, digestOf } from "./build-context";
+import { type ImageReference, imageReference, type Manifest, readManifest } from "./registry-image";
 
 /** Where the daemon and the program are. */
 export interface DockerPlace {
@@ -12,6 +15,10 @@ export interface DockerPlace {
     directory: string;
     /** Resolves to the socket of the daemon once that is usable; asked only where the program names no `host`. */
     socketPath(): Promise<string>;
+    /** Directory of docker's configuration, with the logins to registries. */
+    configuration: string;
+    /** PEM of the authority to trust for registries on loopback. */
+    authority: string;
 }
 
 /** The last lines of a build that failed, shown with its error. */
@@ -19,7 +26,8 @@ const linesShown = 20;
 
 /**
  * Stands in for the vendor's plugin of docker 5.2.0; knows Image: builds it by the daemon, pushes it, and keeps the digest
- * that the registry gave. Like the vendor's it neither reads nor deletes images.
+ * that the registry gave. Like the vendor's it neither reads nor deletes images. Knows the functions getRegistryImage and
+ * getRegistryImageManifests too.
  */
 export function dockerProvider(place: DockerPlace): (report: Report) => Provider {
     return (report) => {
@@ -43,6 +51,7 @@ export function dockerProvider(place: DockerPlace): (report: Report) => Provider
             const tell = (line: string) => report(line, { urn, passing: true });
             tell("Building the image");
             const context = contextOf(place.directory, inputs.build);
+            await pullBases(docker, context, inputs.build, tell);
             await build(docker, context, inputs, tell);
             const { imageName, registry, build: asked } = inputs;
             const outputs = {
@@ -57,12 +66,68 @@ export function dockerProvider(place: DockerPlace): (report: Report) => Provider
             if (inputs.skipPush)
                 return { ...outputs, repoDigest: (await docker.getImage(imageName).inspect()).Id };
             tell("Pushing Image to the registry");
-            const digest = await push(docker, inputs, tell);
+            const { server = imageReference(imageName).server, username, password } = registry ?? {};
+            const login = username
+                ? { username, password }
+                : await credentialsFor(place.configuration, server);
+            const digest = await push(docker, imageName, { serveraddress: server, ...login }, tell);
             return { ...outputs, repoDigest: `${split(imageName)[0]}@${digest}` };
+        }
+
+        /** Pulls what needs a login. BuildKit would not: on loopback it speaks no TLS; but it takes what is there. */
+        async function pullBases(
+            docker: Docker,
+            context: BuildContext,
+            { args, platform }: Properties,
+            tell: (line: string) => void,
+        ): Promise<void> {
+            for (const base of basesOf(context, args)) {
+                const { server } = imageReference(base);
+                const login = await credentialsFor(place.configuration, server);
+                if (!login || (await inspected(docker, base))) continue;
+                const authconfig = { serveraddress: server, ...login };
+                const options = { authconfig, ...(platform && { platform }) };
+                await follow(docker, await docker.pull(base, options), tell, `Docker could not pull ${base}`);
+            }
+        }
+
+        /** What the image is in its registry; where that is out of reach, what the daemon has. */
+        async function manifestOf({ name, authConfig, insecureSkipVerify }: Properties): Promise<Manifest> {
+            const reference = imageReference(name);
+            const credentials = authConfig ?? (await credentialsFor(place.configuration, reference.server));
+            const options = { credentials, authority: place.authority, insecureSkipVerify };
+            const found = await readManifest(reference, options);
+            if (found) return found;
+            const image = await inspected(await daemon(), name);
+            if (image) return localManifest(image, reference);
+            throw new Error(
+                `Got bad response from registry: 404 Not Found (${reference.server} is out of reach, and the Docker daemon does not have the image)`,
+            );
         }
 
         return {
             version: "5.2.0",
+
+            async invoke(token, args) {
+                const [, name] = /^docker:index\/\w+:(getRegistryImage(?:Manifests)?)$/.exec(token) ?? [];
+                if (!name) throw new Error(`The sandbox knows no function ${token}.`);
+                const { repository, version } = imageReference(args.name);
+                const given = { insecureSkipVerify: false, ...args };
+                try {
+                    const { digest, manifests } = await manifestOf(args);
+                    if (name === "getRegistryImage") return { ...given, id: digest, sha256Digest: digest };
+                    // The vendor's, too, has no answer for an image of one platform.
+                    if (!manifests) throw new Error("Error unsupported manifest response");
+                    const shown = manifests.map(({ digest: sha256Digest, mediaType, platform }) => {
+                        const { architecture = "", os = "" } = platform ?? {};
+                        return { architecture, os, mediaType, sha256Digest };
+                    });
+                    return { ...given, id: `${repository}:${version}`, manifests: shown };
+                } catch (error) {
+                    const what = `Got error when attempting to fetch image version ${repository}:${version} from registry`;
+                    throw new Error(`${what}: ${(error as Error).message}`);
+                }
+            },
 
             configure(config) {
                 host = config.host;
@@ -135,32 +200,35 @@ async function build(
     const owner = ["--owner=0", "--group=0", "--numeric-owner"];
     const tar = spawn("tar", ["-c", "-C", context.root, ...owner, "--no-recursion", "--null", "-T", "-"]);
     tar.stdin.end(names.join("\0"));
-    const packed = text(tar.stderr);
+    const complaints = text(tar.stderr);
+    // Node throws away what nobody has begun to read when the process ends, and BuildKit's session is not open yet.
+    const packed = tar.stdout.pipe(new PassThrough());
     const options: Docker.ImageBuildOptions = {
         t: inputs.imageName,
         dockerfile: context.dockerfile,
         version: builderVersion === "BuilderV1" ? "1" : "2",
         platform,
         ...(target && { target }),
-        ...(args && { buildargs: args }),
+        ...(args && { buildargs: await argumentsOf(docker, args) }),
         ...(addHosts && { extrahosts: addHosts }),
         ...(cacheFrom?.images && { cachefrom: JSON.stringify(cacheFrom.images) }),
         ...(network ? { networkmode: network } : bridges.length === 0 && { networkmode: "none" }),
     };
-    const stream = await docker.buildImage(tar.stdout, options);
+    const stream = await docker.buildImage(packed, options);
     await follow(docker, stream, tell, `Docker could not build ${inputs.imageName}`).catch(async (error) => {
-        const complaint = await packed;
+        const complaint = await complaints;
         throw complaint ? new Error(`${error.message}\nPacking ${context.root}: ${complaint}`) : error;
     });
 }
 
 /** Pushes the image; resolves to the digest that the registry has it by. The password goes in a header, nowhere else. */
-async function push(docker: Docker, { imageName, registry = {} }: Properties, tell: (line: string) => void) {
-    const authconfig = {
-        serveraddress: registry.server ?? "",
-        username: registry.username ?? "",
-        password: registry.password ?? "",
-    };
+async function push(
+    docker: Docker,
+    imageName: string,
+    login: { serveraddress: string; username?: string; password?: string },
+    tell: (line: string) => void,
+) {
+    const authconfig = { username: "", password: "", ...login };
     const [repository, tag] = split(imageName);
     const stream = await docker.getImage(repository).push({ tag, authconfig });
     const failed = `Docker could not push ${imageName}; check that ${authconfig.username || "everybody"} may push there`;
@@ -169,6 +237,38 @@ async function push(docker: Docker, { imageName, registry = {} }: Properties, te
     if (!digest)
         throw new Error(`Docker told no digest of ${imageName}. Run \`pulumi up\` to push it again.`);
     return digest;
+}
+
+/** What the daemon knows of an image, or undefined where it does not have it. */
+function inspected(docker: Docker, name: string): Promise<Docker.ImageInspectInfo | undefined> {
+    return docker
+        .getImage(name)
+        .inspect()
+        .catch((error: { statusCode?: number }) => {
+            if (error.statusCode === 404) return undefined;
+            throw error;
+        });
+}
+
+/** An image of the daemon's as its registry would show it. One that does not come from there has its id for a digest. */
+function localManifest(image: Docker.ImageInspectInfo, { server, repository }: ImageReference): Manifest {
+    const found = (image.RepoDigests ?? []).map(imageReference).find((each) => {
+        return each.server === server && each.repository === repository;
+    });
+    const digest = found?.version ?? image.Id;
+    const platform = { architecture: image.Architecture, os: image.Os };
+    const mediaType = "application/vnd.docker.distribution.manifest.v2+json";
+    return { digest, manifests: [{ digest, mediaType, platform }] };
+}
+
+/** Arguments of a build; where one is an image by the id that `localManifest` gave out for a digest, its tag says which. */
+async function argumentsOf(docker: Docker, args: Record<string, string> = {}) {
+    const entries = Object.entries(args).map(async ([name, value]) => {
+        const [, id] = /@(sha256:[\da-f]{64})$/.exec(value) ?? [];
+        const image = id && !(await inspected(docker, value)) ? await inspected(docker, id) : undefined;
+        return [name, image?.RepoTags?.[0] ?? value];
+    });
+    return Object.fromEntries(await Promise.all(entries));
 }
 
 /** Repository and tag of an image's name; a colon before a slash is a port's. */

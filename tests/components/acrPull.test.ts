@@ -1,15 +1,18 @@
 import * as fc from "fast-check";
 import { AcrPull, assignmentName, roleDefinition, uuidV5 } from "../../components/acrPull";
-import { inputsOf, mockedStack, resolved, withGroup } from "./stack";
+import { inputsOf, mockedStack, resolved, settled, withGroup } from "./stack";
 
 const assignmentType = "azure-native:authorization:RoleAssignment";
 const principalId = "5b0d4a5e-1111-4222-8333-944445555666";
 
-async function registryId(mocks: Awaited<ReturnType<typeof mockedStack>>): Promise<string> {
+async function registryId(
+    mocks: Awaited<ReturnType<typeof mockedStack>>,
+    body: Record<string, string> = {},
+): Promise<string> {
     const group = await withGroup(mocks);
     const { subscriptionId } = mocks.azure;
     const id = `/subscriptions/${subscriptionId}/resourceGroups/${group}/providers/Microsoft.ContainerRegistry/registries/teamimages`;
-    await mocks.azure.put(id, { location: "westeurope", sku: { name: "Basic" } });
+    await mocks.azure.put(id, { location: "westeurope", sku: { name: "Basic" }, ...body });
     return id;
 }
 
@@ -25,6 +28,7 @@ describe("AcrPull", () => {
             roleDefinitionId,
             state: "assigned",
         });
+        await settled();
         expect(inputsOf(mocks, assignmentType)).toEqual({
             scope: id,
             principalId,
@@ -36,10 +40,39 @@ describe("AcrPull", () => {
         });
     });
 
+    it("takes the role that a registry in ABAC mode heeds", async () => {
+        const mocks = await mockedStack();
+        const id = await registryId(mocks, { roleAssignmentMode: "AbacRepositoryPermissions" });
+        await resolved(
+            new AcrPull("pull", { registryId: id, principalId, permissions: "abac" }).roleAssignmentId,
+        );
+        expect(inputsOf(mocks, assignmentType).roleDefinitionId).toMatch(
+            /\/b93aa761-3e63-49ed-ac28-beffa264f7ac$/,
+        );
+        expect(mocks.azure.canPull(principalId, id)).toBe(true);
+    });
+
+    it("leaves the assignment to somebody else, with the command for it", async () => {
+        const mocks = await mockedStack();
+        const id = await registryId(mocks);
+        const acrPull = new AcrPull("pull", { registryId: id, principalId, roleAssignments: "external" });
+        expect(await resolved(acrPull.access)).toEqual({
+            principalId,
+            scope: id,
+            roleDefinitionId: roleDefinition(id, "7f951dda-4ed3-4680-a7ca-43fe172d538d"),
+            state: "external",
+            command:
+                `az role assignment create --assignee-object-id ${principalId} --assignee-principal-type ServicePrincipal ` +
+                `--role "AcrPull" --scope ${id}`,
+        });
+        expect(await resolved(acrPull.roleAssignmentId)).toBeUndefined();
+        expect(mocks.of(assignmentType)).toEqual([]);
+    });
+
     it("lets the principal pull, and not push", async () => {
         const mocks = await mockedStack();
         const id = await registryId(mocks);
-        await resolved(new AcrPull("pull", { registryId: id, principalId }).access);
+        await resolved(new AcrPull("pull", { registryId: id, principalId }).roleAssignmentId);
         expect(mocks.azure.canPull(principalId, id)).toBe(true);
         expect(mocks.azure.canPush(principalId, id)).toBe(false);
     });

@@ -1,12 +1,17 @@
 import * as pulumi from "@pulumi/pulumi";
 import { agentPoolProfile, architectureOf } from "../../components/agentPool";
 import { AksCluster } from "../../components/aksCluster";
-import { type AksClusterArgs, clusterProperties, defaultDnsPrefix } from "../../components/clusterProperties";
+import {
+    architecturesOfNew,
+    clusterProperties,
+    defaultDnsPrefix,
+    type NewClusterArgs,
+} from "../../components/clusterProperties";
 import { inputsOf, mockedStack, resolved, settled, withGroup } from "./stack";
 
 const clusterType = "azure-native:containerservice:ManagedCluster";
 
-async function created(args: Partial<AksClusterArgs> = {}) {
+async function created(args: Partial<NewClusterArgs> = {}) {
     const mocks = await mockedStack();
     const cluster = new AksCluster("cluster", {
         resourceGroupName: await withGroup(mocks),
@@ -122,16 +127,78 @@ describe("AksCluster", () => {
         expect(inputsOf(mocks, "pulumi:providers:kubernetes").clusterIdentifier).toBe("team/dev");
     });
 
-    it("says the platform of its nodes", async () => {
-        expect((await created()).cluster.platform).toBe("linux/amd64");
-        expect((await created({ systemPool: { vmSize: "Standard_D4ps_v6" } })).cluster.platform).toBe(
-            "linux/arm64",
+    it("lets AKS make the identities for who may not assign roles", async () => {
+        const { mocks, cluster } = await created({ ownIdentities: false });
+        const { identity, identityProfile } = inputsOf(mocks, clusterType);
+        expect({ identity, identityProfile }).toEqual({
+            identity: { type: "SystemAssigned" },
+            identityProfile: undefined,
+        });
+        const shown = mocks.azure.get(await resolved(cluster.clusterId));
+        expect(await resolved(cluster.kubeletPrincipalId)).toBe(
+            shown.identityProfile.kubeletidentity.objectId,
         );
+        expect(mocks.of("azure-native:authorization:RoleAssignment")).toEqual([]);
+    });
+
+    it("makes nothing but its provider where the cluster is there already", async () => {
+        const mocks = await mockedStack();
+        const existing = {
+            clusterId:
+                "/subscriptions/s/resourceGroups/shared/providers/Microsoft.ContainerService/managedClusters/web",
+            clusterName: "web",
+            resourceGroupName: "shared",
+            kubeletPrincipalId: "5b0d4a5e-1111-4222-8333-944445555666",
+            kubeconfig: "kind: Config",
+        };
+        const cluster = new AksCluster("cluster", { existing });
+        const { clusterId, clusterName, kubeletPrincipalId, kubeconfig } = cluster;
+        expect(await resolved({ clusterId, clusterName, kubeletPrincipalId, kubeconfig })).toEqual({
+            clusterId: existing.clusterId,
+            clusterName: "web",
+            kubeletPrincipalId: existing.kubeletPrincipalId,
+            kubeconfig: "kind: Config",
+        });
+        expect(await pulumi.isSecret(kubeconfig)).toBe(true);
+        expect(cluster.cluster).toBeUndefined();
+        await settled();
+        expect(mocks.resources.map(({ type }) => type).sort()).toEqual([
+            "aks-acr:index:AksCluster",
+            "pulumi:providers:kubernetes",
+        ]);
+        expect(inputsOf(mocks, "pulumi:providers:kubernetes").clusterIdentifier).toBe("shared/web");
+    });
+});
+
+describe("the architectures of a new cluster's nodes", () => {
+    it.each([
+        ["the default pool's", {}, ["amd64"]],
+        ["an Arm pool's", { systemPool: { vmSize: "Standard_D4ps_v6" } }, ["arm64"]],
+        [
+            "each pool's, once",
+            {
+                userPools: [
+                    { name: "one", vmSize: "Standard_D4ps_v6" },
+                    { name: "two", vmSize: "Standard_D8ps_v6" },
+                ],
+            },
+            ["amd64", "arm64"],
+        ],
+        [
+            "the user pools' where the system pool keeps others off",
+            {
+                systemPool: { onlyCriticalAddons: true },
+                userPools: [{ name: "apps", vmSize: "Standard_D4ps_v6" }],
+            },
+            ["arm64"],
+        ],
+    ])("are %s", (_, args, architectures) => {
+        expect(architecturesOfNew(args)).toEqual(architectures);
     });
 });
 
 describe("a cluster's properties", () => {
-    const properties = (args: Partial<AksClusterArgs>) =>
+    const properties = (args: Partial<NewClusterArgs>) =>
         clusterProperties({ resourceGroupName: "team", name: "prod", ...args });
 
     it("keep other pods off a system pool that is for critical add-ons only", () => {

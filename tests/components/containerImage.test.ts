@@ -1,4 +1,5 @@
-import { ContainerImage, digestOf } from "../../components/containerImage";
+import { readFileSync } from "node:fs";
+import { ContainerImage, type ContainerImageArgs, digestOf } from "../../components/containerImage";
 import { exchangeForRegistryToken } from "../../components/registryToken";
 import { inputsOf, mockedStack, resolved } from "./stack";
 
@@ -7,22 +8,25 @@ const answer = (status: number, body: object = {}) => Response.json(body, { stat
 
 beforeEach(() => fetchMock.mockReset());
 
-async function built(build: Partial<ConstructorParameters<typeof ContainerImage>[1]["build"]> = {}) {
+const imageType = "docker:index/image:Image";
+const loginServer = "team-abc123.azurecr.io";
+const push = { loginServer, repository: "nginx", tag: "v1", platform: "linux/arm64" };
+const digest = `sha256:${"0123456789abcdef".repeat(4)}`;
+const caller = { tenantId: "tenant", objectId: "11111111-2222-4333-8444-555555555555" };
+
+async function made(args: ContainerImageArgs) {
     const mocks = await mockedStack();
     fetchMock.mockResolvedValue(answer(200, { refresh_token: "registry token" }));
-    const image = new ContainerImage("image", {
-        loginServer: "team-abc123.azurecr.io",
-        repository: "nginx",
-        tag: "v1",
-        build: { context: "app", platform: "linux/arm64", ...build },
-    });
+    const image = new ContainerImage("image", args);
     return { mocks, image, ref: await resolved(image.ref) };
 }
+
+const built = (build: { dockerfile?: string } = {}) => made({ ...push, build: { context: "app", ...build } });
 
 describe("ContainerImage", () => {
     it("builds for the nodes' platform and pushes with a token of the registry", async () => {
         const { mocks } = await built();
-        expect(inputsOf(mocks, "docker:index/image:Image")).toMatchObject({
+        expect(inputsOf(mocks, imageType)).toMatchObject({
             imageName: "team-abc123.azurecr.io/nginx:v1",
             build: { context: "app", dockerfile: "app/Dockerfile", platform: "linux/arm64" },
             registry: {
@@ -41,7 +45,37 @@ describe("ContainerImage", () => {
 
     it("takes another Dockerfile of the context", async () => {
         const { mocks } = await built({ dockerfile: "Debug.Dockerfile" });
-        expect(inputsOf(mocks, "docker:index/image:Image").build.dockerfile).toBe("app/Debug.Dockerfile");
+        expect(inputsOf(mocks, imageType).build.dockerfile).toBe("app/Debug.Dockerfile");
+    });
+
+    it("imports an image as it is upstream, from a Dockerfile of one line whose path is no machine's", async () => {
+        const { mocks } = await made({ ...push, import: "nginx:1.29" });
+        expect(inputsOf(mocks, imageType)).toMatchObject({
+            imageName: "team-abc123.azurecr.io/nginx:v1",
+            build: {
+                context: "components/import",
+                dockerfile: "components/import/Dockerfile",
+                args: { SOURCE: "nginx:1.29" },
+                platform: "linux/arm64",
+            },
+        });
+        expect(readFileSync("components/import/Dockerfile", "utf8")).toMatch(
+            /^ARG SOURCE\nFROM \$\{SOURCE\}\n$/m,
+        );
+    });
+
+    it("takes an image that is there by its digest, without docker, token or registry", async () => {
+        const { mocks, image, ref } = await made({ loginServer, ref: `team/nginx@${digest}` });
+        expect(ref).toBe(`team-abc123.azurecr.io/team/nginx@${digest}`);
+        expect(await resolved(image.digest)).toBe(digest);
+        expect(mocks.resources.map(({ type }) => type)).toEqual(["aks-acr:index:ContainerImage"]);
+        expect(fetchMock).not.toHaveBeenCalled();
+    });
+
+    it("pushes as docker is logged in, where asked to, and asks for no token", async () => {
+        const { mocks } = await made({ ...push, import: "nginx:1.29", login: "docker" });
+        expect(inputsOf(mocks, imageType).registry).toEqual({ server: loginServer });
+        expect(fetchMock).not.toHaveBeenCalled();
     });
 
     it("exchanges the caller's own Azure token, at the registry itself", async () => {
@@ -59,27 +93,43 @@ describe("ContainerImage", () => {
 });
 
 describe("a registry token", () => {
-    it("is refused with the role that is missing", async () => {
+    const exchange = (options: Parameters<typeof exchangeForRegistryToken>[3] = {}) =>
+        exchangeForRegistryToken("team.azurecr.io", caller, "token", options);
+    const commandFor = (role: string) =>
+        `az role assignment create --assignee 11111111-2222-4333-8444-555555555555 --role "${role}" ` +
+        "--scope $(az acr list --query \"[?loginServer=='team.azurecr.io'].id\" --output tsv)";
+
+    it("is refused with the role that is missing, the command that gives it, and the mode that would ignore it", async () => {
         fetchMock.mockResolvedValue(answer(401));
-        await expect(exchangeForRegistryToken("team.azurecr.io", "tenant", "token")).rejects.toThrow(
-            "The registry team.azurecr.io does not let you push (HTTP 401). " +
-                "Ask its Owner for the role AcrPush on it, or check that its network rules let you in.",
+        await expect(exchange()).rejects.toThrow(
+            "The registry team.azurecr.io does not let you push (HTTP 401). Check that its network rules let you in, " +
+                `or ask its Owner to run: ${commandFor("AcrPush")}. ` +
+                "A registry in ABAC mode ignores AcrPush, Contributor and Owner: if it is in that mode, set " +
+                "aks-acr:registry.permissions to abac and ask for Container Registry Repository Writer.",
         );
         expect(fetchMock).toHaveBeenCalledTimes(1);
+    });
+
+    it("of a registry in ABAC mode is refused with the role for that mode", async () => {
+        fetchMock.mockResolvedValue(answer(403));
+        await expect(exchange({ permissions: "abac" })).rejects.toThrow(
+            "The registry team.azurecr.io does not let you push (HTTP 403). Check that its network rules let you in, " +
+                `or ask its Owner to run: ${commandFor("Container Registry Repository Writer")}.`,
+        );
     });
 
     it("is asked for again while the registry's name is new to the DNS", async () => {
         fetchMock.mockRejectedValueOnce(new TypeError("fetch failed"));
         fetchMock.mockResolvedValueOnce(answer(503));
         fetchMock.mockResolvedValueOnce(answer(200, { refresh_token: "late" }));
-        expect(await exchangeForRegistryToken("team.azurecr.io", "tenant", "token", [0, 0, 0])).toBe("late");
+        expect(await exchange({ waits: [0, 0, 0] })).toBe("late");
     });
 
     it("is given up with the reason and what to do", async () => {
         fetchMock.mockRejectedValue(
             new TypeError("fetch failed", { cause: new Error("ENOTFOUND team.azurecr.io") }),
         );
-        await expect(exchangeForRegistryToken("team.azurecr.io", "tenant", "token", [0])).rejects.toThrow(
+        await expect(exchange({ waits: [0] })).rejects.toThrow(
             "The registry team.azurecr.io gives no token (Error: ENOTFOUND team.azurecr.io). " +
                 "Check that this machine reaches it, then run `pulumi up` again.",
         );
@@ -89,7 +139,6 @@ describe("a registry token", () => {
 
 describe("a digest", () => {
     it("is what docker reports behind the @", () => {
-        const digest = `sha256:${"0123456789abcdef".repeat(4)}`;
         expect(digestOf(`team.azurecr.io/nginx@${digest}`)).toBe(digest);
     });
 

@@ -39,6 +39,19 @@ describe("ContainerRegistry", () => {
         });
     });
 
+    it("makes nothing where the registry is there already", async () => {
+        const mocks = await mockedStack();
+        const existing = {
+            registryId:
+                "/subscriptions/s/resourceGroups/shared/providers/Microsoft.ContainerRegistry/registries/teamimages",
+            registryName: "teamimages",
+            loginServer: "teamimages-e7ggejfuhzhgedc8.azurecr.io",
+        };
+        const { registryId, registryName, loginServer } = new ContainerRegistry("registry", { existing });
+        expect(await resolved({ registryId, registryName, loginServer })).toEqual(existing);
+        expect(mocks.resources.map(({ type }) => type)).toEqual(["aks-acr:index:ContainerRegistry"]);
+    });
+
     it("takes a service tier, a region and tags", async () => {
         const mocks = await mockedStack();
         const registry = new ContainerRegistry("registry", {

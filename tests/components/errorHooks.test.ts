@@ -1,5 +1,11 @@
 import * as pulumi from "@pulumi/pulumi";
-import { explainRefusal, explanationOf, retryWhilePropagating } from "../../components/errorHooks";
+import {
+    explainPull,
+    explainPush,
+    explainRefusal,
+    explanationOf,
+    retryWhilePropagating,
+} from "../../components/errorHooks";
 import { mockedStack } from "./stack";
 
 const propagating = 'Status=400 Code="CustomKubeletIdentityMissingPermissionError" Message="must be granted"';
@@ -80,7 +86,8 @@ describe("the hook on role assignments", () => {
                 "An Owner, User Access Administrator or Role Based Access Control Administrator of that scope can run " +
                 "`pulumi up` for you, or give you the last of these roles there: az role assignment create " +
                 '--role "Role Based Access Control Administrator" --assignee 11111111-2222-4333-8444-555555555555 ' +
-                `--scope ${scope}`,
+                `--scope ${scope}. Or do without: \`pulumi config set aks-acr:roleAssignments external\` makes everything else, ` +
+                "and puts the one command that they run into the output pullAccess.command.",
         ]);
     });
 
@@ -96,11 +103,78 @@ describe("the hook on role assignments", () => {
             'Code="RoleAssignmentExists" Message="The role assignment already exists. The ID of the existing role assignment is 0123456789abcdef0123456789abcdef."';
         expect(explanationOf(error)).toBe(
             "This permission was already granted by hand or by another stack (role assignment 0123456789abcdef0123456789abcdef). " +
-                "Delete that role assignment, or take it over with `pulumi import`, and run `pulumi up` again.",
+                "Leave it as it is with `pulumi config set aks-acr:roleAssignments external`, or take it over with `pulumi import`.",
+        );
+    });
+
+    it("says the same where the grant even has the name that this stack would give it", () => {
+        const id = `${scope}/providers/Microsoft.Authorization/roleAssignments/99999999-0000-4000-8000-000000000000`;
+        expect(explanationOf(`cannot create already existing resource '${id}'`)).toBe(
+            `This permission was already granted by hand or by another stack (role assignment ${id}). ` +
+                "Leave it as it is with `pulumi config set aks-acr:roleAssignments external`, or take it over with `pulumi import`.",
+        );
+    });
+
+    it.each([
+        ["registry", scope, "registry"],
+        [
+            "cluster",
+            scope.replace(
+                "Microsoft.ContainerRegistry/registries",
+                "Microsoft.ContainerService/managedClusters",
+            ),
+            "cluster",
+        ],
+    ])("says how to use a %s that is there already", (_, id, key) => {
+        expect(explanationOf(`cannot create already existing resource '${id}'`)).toBe(
+            `${id} is there already. Set aks-acr:${key}.id to that id to use it as it is, or choose another ${key}.create.name.`,
         );
     });
 
     it("has nothing to add to other errors", () => {
         expect(explanationOf("LocationRequired")).toBeUndefined();
+    });
+});
+
+describe("the hook on the image", () => {
+    it("says how to log docker in, where it is not", async () => {
+        const denied = failure("error pushing image: unauthorized: authentication required");
+        expect(await explainPush("hook", "docker").callback(denied)).toBe(false);
+        expect(logged).toEqual([
+            "The registry does not let you push. Docker is not logged in there: run `az acr login --name <registry>`, " +
+                "or remove aks-acr:image.login to push by your Azure login.",
+        ]);
+    });
+
+    it("says which role is missing to a caller who may pull only", async () => {
+        await explainPush("hook", "azure").callback(
+            failure("denied: requested access to the resource is denied"),
+        );
+        expect(logged).toEqual([
+            "The registry does not let you push. You may pull from it, but not push: ask its Owner for AcrPush on it, " +
+                "in ABAC mode for Container Registry Repository Writer.",
+        ]);
+    });
+
+    it("has nothing to add to a build that failed", async () => {
+        await explainPush("hook", "azure").callback(failure("COPY failed: no such file"));
+        expect(logged).toEqual([]);
+    });
+});
+
+describe("the hook on the Deployment", () => {
+    it("recognises a registry that ignores the role, and says so", async () => {
+        const unready = failure(
+            "2 errors: * Timeout, * [Pod nginx/nginx0]: ImagePullBackOff: failed to fetch oauth token: 401 Unauthorized",
+        );
+        expect(await explainPull("hook").callback(unready)).toBe(false);
+        expect(logged).toHaveLength(1);
+        expect(logged[0]).toContain("the registry ignores AcrPull, as registries in ABAC mode do");
+        expect(logged[0]).toContain("set aks-acr:registry.permissions to abac");
+    });
+
+    it("has nothing to add to pods that fail for another reason", async () => {
+        await explainPull("hook").callback(failure("CrashLoopBackOff"));
+        expect(logged).toEqual([]);
     });
 });

@@ -73,6 +73,25 @@ describe("NginxDeployment", () => {
         expect(spec.template.spec.containers[0].resources).toEqual(resources);
     });
 
+    it("runs on any node, or on those of the image's architecture", async () => {
+        const pod = async (args: Partial<NginxDeploymentArgs>) =>
+            inputsOf(await deployed(args), "kubernetes:apps/v1:Deployment").spec.template.spec;
+        expect(await pod({})).not.toHaveProperty("nodeSelector");
+        expect((await pod({ architecture: "arm64" })).nodeSelector).toEqual({
+            "kubernetes.io/arch": "arm64",
+        });
+    });
+
+    it.each(["apps/v1:Deployment", "core/v1:Service"])(
+        "is waited for with its %s, unless told not to",
+        async (kind) => {
+            const annotations = async (args: Partial<NginxDeploymentArgs>) =>
+                inputsOf(await deployed(args), `kubernetes:${kind}`).metadata.annotations;
+            expect(await annotations({ waitSeconds: 60 })).toBeUndefined();
+            expect(await annotations({ waitSeconds: 0 })).toEqual({ "pulumi.com/skipAwait": "true" });
+        },
+    );
+
     it("is reached through a Service, and drained one pod at a time", async () => {
         const mocks = await deployed();
         expect(inputsOf(mocks, "kubernetes:core/v1:Service").spec).toEqual({

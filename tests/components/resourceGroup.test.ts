@@ -6,14 +6,14 @@ const groupType = "azure-native:resources:ResourceGroup";
 describe("the resource group", () => {
     it("is created where none is named", async () => {
         const mocks = await mockedStack();
-        expect(await resolved(resourceGroupName("nginx-dev", undefined))).toMatch(/^nginx-dev[\da-f]{8}$/);
+        expect(await resolved(resourceGroupName("aks-acr", undefined, "dev"))).toMatch(/^aks-acr[\da-f]{8}$/);
         expect(mocks.of(groupType)).toHaveLength(1);
     });
 
-    it("is looked up, and never changed, where it exists", async () => {
+    it("is never changed where it exists", async () => {
         const mocks = await mockedStack();
         const existing = await withGroup(mocks);
-        expect(await resolved(resourceGroupName("nginx-dev", existing))).toBe("team");
-        expect(mocks.of(groupType)).toEqual([]);
+        expect(await resolved(resourceGroupName("aks-acr", existing, "dev"))).toBe("team");
+        expect(mocks.resources).toEqual([]);
     });
 });

@@ -165,6 +165,19 @@ describe("a stack in the sandbox", () => {
         expect(changes(await up())).toEqual(["azure-native:containerservice:ManagedCluster cluster updated"]);
     });
 
+    it("keeps its registry and resource group when the stack is renamed", async () => {
+        await succeed("run", "stack", "rename", "renamed");
+        await succeed("run", "config", "set", "--path", "aks-acr:cluster.create.tier", "Standard");
+        const preview = await succeed("run", "preview", "--stack", "renamed");
+        // The name of a cluster that is given none is the stack's.
+        expect(preview).toMatch(/ManagedCluster cluster replace/);
+        expect(preview).not.toMatch(/(Registry registry|ResourceGroup aks-acr|RoleAssignment acr-pull) \w/);
+        await succeed("run", "config", "set", "--path", "aks-acr:cluster.create.name", "nginx-dev");
+        await succeed("run", "config", "rm", "--path", "aks-acr:cluster.create.tier");
+        expect(await succeed("run", "preview", "--stack", "renamed")).toMatch(/20 unchanged/);
+        await succeed("run", "stack", "rename", "dev");
+    });
+
     it("keeps secrets out of its state, its logs and command lines", async () => {
         const secrets = [...first.kubeconfig.matchAll(/"?client-key-data"?: "?([\w+/=]{40})/g)].map(
             (match) => match[1] ?? "",
@@ -293,7 +306,7 @@ describe("a stack in the sandbox", () => {
         await succeed("run", "destroy", "--yes", "--skip-preview");
         expect(await azure("resource", "list")).toEqual([]);
         const grants = await azure("role", "assignment", "list");
-        expect(grants.filter(({ principalType }: any) => principalType === "ServicePrincipal")).toEqual([]);
+        expect(grants.filter(({ scope }: any) => scope.includes("/resourceGroups/"))).toEqual([]);
         expect(readdirSync(inHome("clusters"))).toEqual([]);
         expect(readdirSync(inHome("registries"))).toEqual([]);
         await succeed("stop");

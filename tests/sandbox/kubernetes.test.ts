@@ -10,6 +10,7 @@ const spec: ClusterSpec = {
     tools: { kubernetes: "/cache/kubernetes", packages: "/cache/packages" },
     registry: { ports: [20000, 20001], certificateAuthority: "/home/me/ca.crt" },
     credentialProvider: { executable: "/home/me/bin/acr-credential-provider", env: { KEY: "value" } },
+    tokenReview: "/home/me/token-review.kubeconfig",
 };
 const addresses = addressesOf(3);
 const files = filesOf(spec, addresses, { cgroup: "/aks-acr-0a1b2c3d/pods/aks1", snapshotter: "overlayfs" });
@@ -85,6 +86,14 @@ test("the API server knows nobody without a certificate or token, and asks RBAC"
     expect(flagsOf(spec, addresses)["kube-apiserver"]).toMatchObject({
         "anonymous-auth": false,
         "authorization-mode": "Node,RBAC",
+    });
+});
+
+test("the API server asks the webhook about bearer tokens, and soon again", () => {
+    expect(flagsOf(spec, addresses)["kube-apiserver"]).toMatchObject({
+        "authentication-token-webhook-cache-ttl": "10s",
+        "authentication-token-webhook-config-file": "/home/me/token-review.kubeconfig",
+        "authentication-token-webhook-version": "v1",
     });
 });
 

@@ -1,4 +1,6 @@
 import * as fc from "fast-check";
+import { load } from "js-yaml";
+import type { Properties } from "../../../sandbox/azure/model";
 import { bringing, clusterBody, newTeam, refusalOf, roles } from "./fixture";
 
 /** A team with a control plane's and a kubelet's identity, and perhaps the grant between them. */
@@ -98,6 +100,16 @@ describe("a cluster", () => {
         });
     });
 
+    test("gives its kubeconfig to a Cluster User, who is no Reader", async () => {
+        const { azure, ids, make } = await newTeam();
+        await make.cluster();
+        const objectId = "99999999-0000-4000-8000-000000000001";
+        azure.addPrincipal({ objectId, name: "developer", type: "User" });
+        await make.grant(ids.cluster, objectId, roles.clusterUser, { principalType: "User" });
+        azure.signIn("developer");
+        expect(azure.clusterUserCredentials(ids.cluster)).toHaveLength(1);
+    });
+
     test("takes its pools, its node resource group and what is in that along when it is deleted", async () => {
         const { azure, ids, make } = await newTeam();
         await make.cluster();
@@ -148,6 +160,175 @@ describe("a cluster", () => {
         const cluster = await make.cluster({ identity: undefined, servicePrincipalProfile });
         expect(cluster.servicePrincipalProfile).toEqual({ clientId: "sp" });
         expect(cluster.identityProfile).toBeUndefined();
+    });
+
+    test("of a service principal pulls as that, and is not started again by an update", async () => {
+        const { azure, make } = await newTeam();
+        const started: string[] = [];
+        azure.infrastructure.startCluster = async ({ kubeletClientId }) => {
+            started.push(kubeletClientId);
+            return { kubeconfig: "", fqdn: "" };
+        };
+        const body = { identity: undefined, servicePrincipalProfile: { clientId: "sp" } };
+        await make.cluster(body);
+        await make.cluster({ ...body, tags: { team: "web" } });
+        expect(started).toEqual(["sp"]);
+    });
+});
+
+describe("a stopped cluster", () => {
+    const stopped = async () => {
+        const team = await newTeam();
+        await team.make.cluster();
+        await team.azure.setPower(team.ids.cluster, "Stopped");
+        return team;
+    };
+
+    test("shows it, with its pools, until it is started", async () => {
+        const { azure, ids } = await stopped();
+        const powerState = { code: "Stopped" };
+        expect(azure.get(ids.cluster)).toMatchObject({ powerState, agentPoolProfiles: [{ powerState }] });
+        await azure.setPower(ids.cluster, "Running");
+        expect(azure.get(ids.cluster).powerState).toEqual({ code: "Running" });
+    });
+
+    test("still gives its kubeconfig", async () => {
+        const { azure, ids } = await stopped();
+        expect(azure.clusterUserCredentials(ids.cluster)).toHaveLength(1);
+    });
+
+    test.each([
+        ["an update", "updating", ({ make }) => make.cluster()],
+        ["a pool", "updating", ({ azure, ids }) => azure.put(`${ids.cluster}/agentPools/user`, {})],
+        ["being stopped", "stopping", ({ azure, ids }) => azure.setPower(ids.cluster, "Stopped")],
+    ] as [string, string, (team: Awaited<ReturnType<typeof newTeam>>) => Promise<unknown>][])(
+        "refuses %s",
+        async (_, operation, work) => {
+            const refusal = await refusalOf(work(await stopped()));
+            expect(refusal).toMatchObject({
+                status: 400,
+                code: "OperationNotAllowed",
+                message: `managed cluster is in Provisioning State(Succeeded) and Power State(Stopped), ${operation} cannot be performed`,
+            });
+        },
+    );
+
+    test("cannot be had by a Reader", async () => {
+        const { azure, ids, make } = await newTeam();
+        await make.cluster();
+        azure.signIn("reader@example.com");
+        const refusal = await refusalOf(azure.setPower(ids.cluster, "Stopped"));
+        expect(refusal.message).toContain(
+            "perform action 'Microsoft.ContainerService/managedClusters/stop/action'",
+        );
+    });
+});
+
+describe("a cluster with Microsoft Entra", () => {
+    const withEntra = async (aadProfile: Properties = {}) => {
+        const team = await newTeam();
+        const cluster = await team.make.cluster({ aadProfile: { managed: true, ...aadProfile } });
+        return { ...team, cluster };
+    };
+
+    test("tells whoever starts it, also where it gets Microsoft Entra later", async () => {
+        const { azure, make } = await newTeam();
+        const started: (boolean | undefined)[] = [];
+        azure.infrastructure.startCluster = async ({ entra }) => {
+            started.push(entra);
+            return { kubeconfig: "", fqdn: "" };
+        };
+        await make.cluster();
+        await make.cluster({ aadProfile: { managed: true } });
+        await make.cluster({ aadProfile: { managed: true }, tags: { team: "web" } });
+        expect(started).toEqual([false, true]);
+    });
+
+    test("shows the tenant", async () => {
+        const { azure, cluster } = await withEntra({ enableAzureRBAC: true });
+        expect(cluster.aadProfile).toEqual({
+            managed: true,
+            enableAzureRBAC: true,
+            tenantID: azure.tenantId,
+        });
+    });
+
+    test.each([false, true])(
+        "gives a kubeconfig that runs kubelogin and holds no credential; local accounts disabled: %s",
+        async (disableLocalAccounts) => {
+            const { azure, ids, make } = await newTeam();
+            await make.cluster({ aadProfile: { managed: true }, disableLocalAccounts });
+            const [credentials] = azure.clusterUserCredentials(ids.cluster);
+            const text = Buffer.from(credentials?.value ?? "", "base64").toString();
+            expect(text).toMatch(/^apiVersion: v1\n/);
+            const { clusters, users } = load(text) as Properties;
+            const server = "https://web.hcp.westeurope.azmk8s.io:443";
+            expect(clusters).toEqual([{ name: "web", cluster: { server } }]);
+            expect(users).toEqual([
+                {
+                    name: "clusterUser",
+                    user: {
+                        exec: {
+                            apiVersion: "client.authentication.k8s.io/v1beta1",
+                            command: "kubelogin",
+                            args: [
+                                ...["get-token", "--environment", "AzurePublicCloud"],
+                                ...["--server-id", "6dae42f8-4368-4678-94ff-3960e28e3630"],
+                                ...["--client-id", "80faf920-1908-4b52-b5ef-a8e7bedfc67a"],
+                                ...["--tenant-id", azure.tenantId, "--login", "devicecode"],
+                            ],
+                            env: null,
+                            installHint: expect.stringContaining("https://aka.ms/aks/kubelogin"),
+                            provideClusterInfo: false,
+                        },
+                    },
+                },
+            ]);
+        },
+    );
+
+    test("knows people and pipelines by their object ids, with their groups", async () => {
+        const { azure, ids } = await withEntra();
+        const [deployer, group] = [azure.principal("deployer"), azure.find("platform-admins")];
+        const reader = azure.principal("reader@example.com").objectId;
+        expect(azure.clusterUser(ids.cluster, deployer.objectId)).toEqual({
+            username: deployer.objectId,
+            groups: [group?.objectId],
+        });
+        expect(azure.clusterUser(ids.cluster, reader)).toEqual({ username: reader, groups: [] });
+    });
+
+    test("makes the members of its administrators' groups masters", async () => {
+        const { azure, ids, make } = await newTeam();
+        const group = azure.find("platform-admins")?.objectId;
+        await make.cluster({ aadProfile: { managed: true, adminGroupObjectIDs: [group] } });
+        const groupsOf = (who: string) =>
+            azure.clusterUser(ids.cluster, azure.principal(who).objectId)?.groups;
+        expect(groupsOf("deployer")).toEqual([group, "system:masters"]);
+        expect(groupsOf("reader@example.com")).toEqual([]);
+    });
+
+    test.each([
+        [true, ["system:masters"]],
+        [false, []],
+    ])("heeds RBAC Cluster Admin where Azure RBAC is %s", async (enableAzureRBAC, groups) => {
+        const { azure, ids, make } = await withEntra({ enableAzureRBAC });
+        const { objectId } = azure.principal("reader@example.com");
+        await make.grant(ids.group, objectId, roles.clusterAdmin, { principalType: "User" });
+        expect(azure.clusterUser(ids.cluster, objectId)?.groups).toEqual(groups);
+    });
+
+    test("gives an Owner in Azure no more than others in Kubernetes", async () => {
+        const { azure, ids } = await withEntra({ enableAzureRBAC: true });
+        expect(azure.clusterUser(ids.cluster, azure.owner.objectId)?.groups).not.toContain("system:masters");
+    });
+
+    test("knows nobody who is not in the directory, and no other cluster knows anybody", async () => {
+        const { azure, ids, make } = await newTeam();
+        await make.cluster();
+        expect(azure.clusterUser(ids.cluster, azure.owner.objectId)).toBeUndefined();
+        await make.cluster({ aadProfile: { managed: true } });
+        expect(azure.clusterUser(ids.cluster, "99999999-0000-4000-8000-000000000002")).toBeUndefined();
     });
 });
 
@@ -216,17 +397,17 @@ describe("AKS refuses", () => {
     test("a caller who may not attach the identity", async () => {
         const { azure, ids, make, controlPlane } = await teamWithIdentities();
         const objectId = "99999999-0000-4000-8000-000000000000";
-        azure.addPrincipal({ objectId, name: "deployer", type: "ServicePrincipal" });
+        azure.addPrincipal({ objectId, name: "pipeline", type: "ServicePrincipal" });
         const other = ids.group.replace("team", "clusters");
         await azure.put(other, { location: "westeurope" });
         await make.grant(other, objectId, roles.contributor);
-        azure.signIn("deployer");
+        azure.signIn("pipeline");
         const id = ids.cluster.replace(ids.group, other);
         const identity = { type: "UserAssigned", userAssignedIdentities: [controlPlane.id] };
         expect(await refusalOf(azure.put(id, { ...clusterBody, identity }))).toMatchObject({
             status: 403,
             code: "LinkedAuthorizationFailed",
-            message: `The client 'deployer' with object id '${objectId}' has permission to perform action 'Microsoft.ContainerService/managedClusters/write' on scope '${id}'; however, it does not have permission to perform action 'Microsoft.ManagedIdentity/userAssignedIdentities/assign/action' on the linked scope(s) '${controlPlane.id}' or the linked scope(s) are invalid.`,
+            message: `The client 'pipeline' with object id '${objectId}' has permission to perform action 'Microsoft.ContainerService/managedClusters/write' on scope '${id}'; however, it does not have permission to perform action 'Microsoft.ManagedIdentity/userAssignedIdentities/assign/action' on the linked scope(s) '${controlPlane.id}' or the linked scope(s) are invalid.`,
         });
     });
 

@@ -9,6 +9,8 @@ export const roles = {
     acrPush: "8311e382-0749-4cb8-b61a-304f252e45ec",
     repositoryReader: "b93aa761-3e63-49ed-ac28-beffa264f7ac",
     identityOperator: "f1a07417-d97a-45cb-824c-7a7467783830",
+    clusterUser: "4abbcc35-e782-43d8-92c5-2d3f1bd2253f",
+    clusterAdmin: "b1ff04bb-8a4e-4dc4-8eb5-8693973ce19b",
 };
 
 /** A subscription with the resource group `team`, a clock that only the test moves, and what was asked of the machine. */

@@ -1,4 +1,5 @@
-import { AzureMocks } from "../../../sandbox/azure/mocks";
+import { AzureMocks, noInfrastructure } from "../../../sandbox/azure/mocks";
+import { Azure } from "../../../sandbox/azure/model";
 
 /** What a mock is asked when a program registers a resource. */
 const registering = (type: string, inputs: Record<string, unknown>, name = "example") => ({
@@ -104,5 +105,64 @@ describe("the mocks", () => {
         const { id } = await mocks.newResource({ ...registering(type, {}), custom: false });
         expect(id).toBeUndefined();
         expect(mocks.of(type)).toHaveLength(1);
+    });
+
+    test("act as whoever is signed in to the model they are given", async () => {
+        const azure = new Azure({ infrastructure: noInfrastructure });
+        azure.signIn("reader@example.com");
+        const registration = new AzureMocks({ azure }).newResource(
+            registering(groupType, { resourceGroupName: "team" }),
+        );
+        await expect(registration).rejects.toThrow("The client 'reader@example.com'");
+    });
+
+    test("take an explicit provider's subscription for resources and functions", async () => {
+        const mocks = new AzureMocks();
+        const subscriptionId = mocks.azure.subscriptions[1]?.id;
+        const type = "pulumi:providers:azure-native";
+        const made = await mocks.newResource(
+            registering(type, { subscriptionId, location: "eastus" }, "far"),
+        );
+        const provider = `urn:pulumi:dev::aks-acr::${type}::far::${made.id}`;
+        const { id } = await mocks.newResource({
+            ...registering(groupType, { resourceGroupName: "team" }),
+            provider,
+        });
+        expect(id).toBe(`/subscriptions/${subscriptionId}/resourceGroups/team`);
+        const token = "azure-native:resources:getResourceGroup";
+        const inputs = { resourceGroupName: "team" };
+        expect(await mocks.call({ token, inputs, provider })).toMatchObject({ id });
+        await expect(mocks.call({ token, inputs })).rejects.toThrow("ResourceGroupNotFound");
+    });
+});
+
+describe("the mocks' upstream", () => {
+    const digest = `sha256:${"ab".repeat(32)}`;
+    const mocks = new AzureMocks({
+        upstream: { "nginx:1.29": { digest, architectures: ["amd64", "arm64"] } },
+    });
+    const image = "docker:index/getRegistryImage:getRegistryImage";
+    const manifests = "docker:index/getRegistryImageManifests:getRegistryImageManifests";
+
+    test("answers an image's digest", async () => {
+        const answer = await mocks.call({ token: image, inputs: { name: "nginx:1.29" } });
+        expect(answer).toMatchObject({ name: "nginx:1.29", sha256Digest: digest });
+    });
+
+    test("answers a manifest with a digest of its own for each architecture", async () => {
+        const answer = await mocks.call({ token: manifests, inputs: { name: "nginx:1.29" } });
+        const sha256Digest = expect.stringMatching(/^sha256:[\da-f]{64}$/);
+        const common = { os: "linux", mediaType: "application/vnd.oci.image.manifest.v1+json", sha256Digest };
+        expect(answer.manifests).toEqual([
+            { architecture: "amd64", ...common },
+            { architecture: "arm64", ...common },
+        ]);
+        expect(answer.manifests[0].sha256Digest).not.toBe(answer.manifests[1].sha256Digest);
+    });
+
+    test.each([image, manifests])("has no image that it was not given: %s", async (token) => {
+        await expect(mocks.call({ token, inputs: { name: "nginx:none" } })).rejects.toThrow(
+            "Got bad response from registry: 404 Not Found",
+        );
     });
 });

@@ -90,6 +90,37 @@ describe("a resource", () => {
     });
 });
 
+describe("a subscription", () => {
+    const groupIn = (subscription: string | undefined) =>
+        `/subscriptions/${subscription}/resourceGroups/other`;
+
+    test.each([
+        ["owner@example.com", true],
+        ["deployer", true],
+        ["reader@example.com", false],
+    ])("beside the default one gives %s the same roles", async (who, mayCreate) => {
+        const { azure } = await newTeam();
+        azure.signIn(who);
+        const creation = azure.put(groupIn(azure.subscriptions[1]?.id), { location: "westeurope" });
+        expect(
+            await creation.then(
+                () => true,
+                ({ code }) => code !== "AuthorizationFailed",
+            ),
+        ).toBe(mayCreate);
+    });
+
+    test("of another tenant takes no token of this one", async () => {
+        const { azure } = await newTeam();
+        const [other] = azure.subscriptions.filter(({ tenantId }) => tenantId !== azure.tenantId);
+        expect(await refusalOf(() => azure.get(groupIn(other?.id)))).toMatchObject({
+            status: 401,
+            code: "InvalidAuthenticationTokenTenant",
+            message: `The access token is from the wrong issuer 'https://sts.windows.net/${azure.tenantId}/'. It must match the tenant 'https://sts.windows.net/${other?.tenantId}/' associated with this subscription. Please use the authority (URL) 'https://login.windows.net/${other?.tenantId}' to get the token. Note, if the subscription is transferred to another tenant there is no impact to the services, but information about new tenant could take time to propagate (up to an hour). If you just transferred your subscription and see this error message, please try back later.`,
+        });
+    });
+});
+
 describe("a deleted resource group", () => {
     test("takes everything in it along, running processes included", async () => {
         const stopped: string[] = [];
@@ -212,6 +243,29 @@ describe("the state", () => {
         const next = new Azure({ infrastructure: noInfrastructure, state: azure.toJSON() });
         expect(next.resources().filter(({ id }) => /web/.test(id))).toEqual([]);
         expect(next.resource(ids.group)).toBeDefined();
+    });
+
+    test("of before there was a second subscription gains it and who came with it, and nothing that was deleted", async () => {
+        const { azure } = await newTeam();
+        const [first, second] = azure.toJSON().subscriptions;
+        const deployer = azure.principal("deployer");
+        const removed = azure.list(undefined, `/subscriptions/${first}/providers`)[0]?.id;
+        const state = azure.toJSON();
+        state.subscriptions = [first ?? ""];
+        state.principals = state.principals.filter(({ type }) => type === "User");
+        state.resources = state.resources.filter(
+            ({ id, body }) =>
+                id !== removed && !id.includes(`${second}`) && body.principalId !== deployer.objectId,
+        );
+        const next = new Azure({ infrastructure: noInfrastructure, state });
+        const expected = azure.toJSON();
+        expected.resources = expected.resources.filter(({ id }) => id !== removed);
+        const byId = (one: { id: string }, other: { id: string }) => one.id.localeCompare(other.id);
+        expect(next.toJSON()).toMatchObject({
+            subscriptions: expected.subscriptions,
+            principals: expected.principals,
+        });
+        expect(next.toJSON().resources.sort(byId)).toEqual(expected.resources.sort(byId));
     });
 
     test("is announced after each change", async () => {

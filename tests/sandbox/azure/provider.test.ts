@@ -432,6 +432,40 @@ describe("invoke", () => {
         expect(shown).toEqual({ ...outputs, id: ids.registry });
     });
 
+    test("getClientConfig says which application a service principal is", async () => {
+        const { provider, azure } = await newProvider();
+        const { clientId, objectId } = azure.signIn("deployer");
+        expect(await provider.invoke("azure-native:authorization:getClientConfig", {})).toMatchObject({
+            clientId,
+            objectId,
+        });
+    });
+
+    test("getManagedCluster shows what decides whether a cluster can be used", async () => {
+        const { provider, create, azure } = await newProvider();
+        const aadProfile = { managed: true };
+        await create(clusterType, { ...clusterInputs, aadProfile, disableLocalAccounts: true });
+        const args = { resourceGroupName: "team", resourceName: "web" };
+        expect(await provider.invoke("azure-native:containerservice:getManagedCluster", args)).toMatchObject({
+            powerState: { code: "Running" },
+            agentPoolProfiles: [{ name: "system", vmSize: "Standard_D4s_v5", osType: "Linux" }],
+            identityProfile: { kubeletidentity: { objectId: azure.find("web-agentpool")?.objectId } },
+            servicePrincipalProfile: { clientId: "msi" },
+            disableLocalAccounts: true,
+            aadProfile: { managed: true, tenantID: azure.tenantId },
+        });
+    });
+
+    test("getRoleAssignment shows an assignment by scope and name", async () => {
+        const { provider, make, ids } = await newProvider();
+        const { id, name, principalId } = await make.grant(ids.group, nextGuid(), roles.acrPull);
+        const args = { scope: ids.group, roleAssignmentName: name };
+        expect(await provider.invoke("azure-native:authorization:getRoleAssignment", args)).toMatchObject({
+            id,
+            principalId,
+        });
+    });
+
     test("of a resource that there is not fails with what was asked for", async () => {
         const { provider, ids } = await newProvider();
         const args = { resourceGroupName: "team", resourceName: "web" };
@@ -449,4 +483,56 @@ describe("invoke", () => {
             await expect(provider.invoke(token, {})).rejects.toThrow(`Invoke type ${token} not found`);
         },
     );
+});
+
+describe("a provider for another subscription", () => {
+    test("creates there, and looks there", async () => {
+        const { azure } = await newTeam();
+        const subscriptionId = azure.subscriptions[1]?.id ?? "";
+        const { create, provider } = await newProvider({ subscriptionId, location: "eastus" });
+        const { id } = await create(groupType, { resourceGroupName: "far" });
+        expect(id).toBe(`/subscriptions/${subscriptionId}/resourceGroups/far`);
+        const args = { resourceGroupName: "far" };
+        expect(await provider.invoke("azure-native:resources:getResourceGroup", args)).toMatchObject({ id });
+        expect(await provider.invoke("azure-native:authorization:getClientConfig", {})).toMatchObject({
+            subscriptionId,
+        });
+    });
+
+    test("of another tenant is refused", async () => {
+        const { azure } = await newTeam();
+        const { id: subscriptionId } = azure.subscriptions.at(-1) ?? { id: "" };
+        const { provider } = await newProvider({ subscriptionId });
+        const args = { resourceGroupName: "team" };
+        await expect(provider.invoke("azure-native:resources:getResourceGroup", args)).rejects.toThrow(
+            `request failed /subscriptions/${subscriptionId}/resourceGroups/team: Status=401 Code="InvalidAuthenticationTokenTenant" Message="The access token is from the wrong issuer`,
+        );
+    });
+});
+
+describe("with nobody signed in", () => {
+    const words = "ERROR: Please run 'az login' to setup account.";
+
+    test.each([
+        "azure-native:authorization:getClientConfig",
+        "azure-native:authorization:getClientToken",
+        "azure-native:resources:getResourceGroup",
+    ])("%s fails", async (token) => {
+        const { provider, azure } = await newProvider();
+        azure.signOut();
+        const invocation = provider.invoke(token, { resourceGroupName: "team" });
+        await expect(invocation).rejects.toMatchObject({ message: words });
+    });
+
+    test("no resource is checked, read or deleted", async () => {
+        const { provider, create, check, azure } = await newProvider();
+        const { id, inputs, outputs } = await create(registryType, registryInputs);
+        azure.signOut();
+        await expect(check(registryType, registryInputs)).rejects.toThrow(words);
+        const state = { inputs, outputs };
+        await expect(provider.read(resource(registryType), id, state)).rejects.toThrow(words);
+        await expect(provider.delete(resource(registryType), id, state)).rejects.toThrow(words);
+        azure.signIn("owner@example.com");
+        expect(await provider.read(resource(registryType), id, state)).toMatchObject({ id });
+    });
 });

@@ -268,6 +268,34 @@ describe("who may do what", () => {
         expect(azure.resource(id)).toBeUndefined();
     });
 
+    test("a pipeline may assign the roles that the program needs and no other", async () => {
+        const { azure, ids, make } = await newTeam();
+        azure.signIn("deployer");
+        await make.registry();
+        await make.grant(ids.registry, nextGuid(), roles.acrPull);
+        const refusal = await refusalOf(make.grant(ids.registry, nextGuid(), roles.owner));
+        expect(refusal.code).toBe("AuthorizationFailed");
+    });
+
+    test("a group's roles hold for its members, and for nobody else", async () => {
+        const { azure, ids, make } = await newTeam();
+        // Where no role that they hold themselves lets them pull.
+        await make.registry({ roleAssignmentMode: "AbacRepositoryPermissions" });
+        const { objectId, members = [] } = azure.find("platform-admins") ?? { objectId: "" };
+        await make.grant(ids.registry, objectId, roles.repositoryReader, { principalType: "Group" });
+        expect(members).toEqual([azure.owner.objectId, azure.principal("deployer").objectId]);
+        const may = (who: string) => azure.canPull(azure.principal(who).objectId, ids.registry);
+        expect({ deployer: may("deployer"), reader: may("reader@example.com") }).toEqual({
+            deployer: true,
+            reader: false,
+        });
+    });
+
+    test("a group cannot sign in", async () => {
+        const { azure } = await newTeam();
+        expect(() => azure.signIn("platform-admins")).toThrow("Nobody in the directory is called");
+    });
+
     test("somebody without any role cannot even look", async () => {
         const { azure, ids } = await newTeam();
         azure.addPrincipal({ objectId: nextGuid(), name: "stranger", type: "User" });
@@ -279,7 +307,7 @@ describe("who may do what", () => {
     test("signing in as nobody names who there is", async () => {
         const { azure } = await newTeam();
         expect(() => azure.signIn("root")).toThrow(
-            "Nobody in the directory is called root. Use one of owner@example.com, contributor@example.com, reader@example.com, access-administrator@example.com, role-administrator@example.com.",
+            "Nobody in the directory is called root. Use one of owner@example.com, contributor@example.com, reader@example.com, access-administrator@example.com, role-administrator@example.com, deployer.",
         );
     });
 });

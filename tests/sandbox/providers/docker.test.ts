@@ -1,11 +1,20 @@
+import { once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { buffer } from "node:stream/consumers";
+import { certificateIn } from "../../../sandbox/certificates";
+import { saveCredentials } from "../../../sandbox/docker-configuration";
+import { reachable } from "../../../sandbox/download";
 import { type Properties, type Provider, unknown } from "../../../sandbox/provider";
-import { contextOf, digestOf } from "../../../sandbox/providers/build-context";
+import { basesOf, contextOf, digestOf } from "../../../sandbox/providers/build-context";
 import { changedInputs, dockerProvider } from "../../../sandbox/providers/docker";
+import { imageReference } from "../../../sandbox/providers/registry-image";
+
+jest.mock("../../../sandbox/download");
 
 const type = "docker:index/image:Image";
 const resource = { type, name: "nginx", urn: `urn:pulumi:dev::test::${type}::nginx` };
@@ -87,6 +96,40 @@ describe("the Dockerfile", () => {
     });
 });
 
+describe("the images that a Dockerfile starts from", () => {
+    const bases = (dockerfile: string, args: Record<string, string> = {}) => {
+        write({ "app/Dockerfile": dockerfile });
+        return basesOf(contextOf(directory, build), args);
+    };
+
+    it.each([
+        ["FROM nginx:1.29\n", ["nginx:1.29"]],
+        ["from --platform=linux/arm64 nginx\n", ["nginx"]],
+        [`ARG SOURCE\nFROM \${SOURCE}\n`, ["127.0.0.1:5000/base:1"]],
+        ["ARG SOURCE=nginx:1\nFROM $SOURCE\n", ["127.0.0.1:5000/base:1"]],
+        [`ARG TAG="1.29"\nFROM nginx:\${TAG}-alpine\n`, ["nginx:1.29-alpine"]],
+        [`FROM nginx:\${TAG:-1.28}\n`, ["nginx:1.28"]],
+        ["FROM go AS build\nFROM scratch\nFROM Build\nCOPY --from=build . /\n", ["go"]],
+        ["FROM \\\n    nginx\n", ["nginx"]],
+    ])("in %j are %j", (dockerfile, expected) => {
+        expect(bases(dockerfile, { SOURCE: "127.0.0.1:5000/base:1" })).toEqual(expected);
+    });
+});
+
+describe("an image's name", () => {
+    const digest = `sha256:${"a".repeat(64)}`;
+    it.each([
+        ["nginx", { server: "docker.io", repository: "library/nginx", version: "latest" }],
+        ["nginx:1.29", { server: "docker.io", repository: "library/nginx", version: "1.29" }],
+        ["docker.io/bitnami/nginx:1", { server: "docker.io", repository: "bitnami/nginx", version: "1" }],
+        [`nginx:1.29@${digest}`, { server: "docker.io", repository: "library/nginx", version: digest }],
+        ["127.0.0.1:5000/nginx", { server: "127.0.0.1:5000", repository: "nginx", version: "latest" }],
+        [`r.azurecr.io/a/b@${digest}`, { server: "r.azurecr.io", repository: "a/b", version: digest }],
+    ])("%s is taken apart", (name, expected) => {
+        expect(imageReference(name)).toEqual(expected);
+    });
+});
+
 describe("what changes an image", () => {
     const inputs = { imageName: "r/n:1", build, registry: { server: "r", username: "u", password: "p" } };
 
@@ -105,8 +148,8 @@ describe("what changes an image", () => {
     });
 });
 
-/** A daemon that answers with what it is told, and remembers what it was asked. */
-function daemon(messages: Record<string, object[]>) {
+/** A daemon that answers with what it is told, has the images that it is told, and remembers what it was asked. */
+function daemon(messages: Record<string, object[]>, images: Record<string, object> = {}) {
     const requests: { url: string; auth: string; body: string }[] = [];
     const socketPath = join(directory, "docker.sock");
     const server: Server = createServer(async (request, response) => {
@@ -114,21 +157,32 @@ function daemon(messages: Record<string, object[]>) {
         const body = (await buffer(request)).toString("latin1");
         const auth = Buffer.from(String(request.headers["x-registry-auth"] ?? ""), "base64url").toString();
         requests.push({ url: request.url ?? "", auth, body });
+        const [, name] = /^\/images\/(.+)\/json$/.exec(url.pathname) ?? [];
+        if (name !== undefined) {
+            const image = images[name] ?? (name === pushedName ? { Id: "sha256:local" } : undefined);
+            return response.writeHead(image ? 200 : 404).end(JSON.stringify(image ?? {}));
+        }
         const kind = url.pathname.split("/").at(-1) ?? "";
-        const answers: Record<string, string> = {
-            _ping: "OK",
-            networks: "[]",
-            json: '{"Id":"sha256:local"}',
-        };
-        response.end(answers[kind] ?? (messages[kind] ?? []).map((each) => JSON.stringify(each)).join("\n"));
+        const answers: Record<string, string> = { _ping: "OK", networks: "[]" };
+        return response.end(
+            answers[kind] ?? (messages[kind] ?? []).map((each) => JSON.stringify(each)).join("\n"),
+        );
     }).listen(socketPath);
-    return { requests, socketPath, stop: () => server.close() };
+    return { requests, socketPath, server, stop: () => server.close() };
 }
+
+const pushedName = "127.0.0.1:5000/nginx:v1";
 
 describe("the docker provider", () => {
     const told: string[] = [];
+    let authority = "";
     const providerAt = (socketPath: string): Provider =>
-        dockerProvider({ directory, socketPath: async () => socketPath })((message) => told.push(message));
+        dockerProvider({
+            directory,
+            socketPath: async () => socketPath,
+            configuration: directory,
+            authority,
+        })((message) => told.push(message));
     const checked = async (provider: Provider, inputs: Properties) =>
         (await provider.check?.(resource, {}, inputs, new Uint8Array()))?.inputs ?? {};
     const registry = { server: "127.0.0.1:5000", username: "user", password: "secret" };
@@ -263,5 +317,259 @@ describe("the docker provider", () => {
         stop();
         expect(outputs.repoDigest).toBe("sha256:local");
         expect(requests.some(({ url }) => url.includes("/push"))).toBe(false);
+    });
+
+    it("pushes with docker's own login where the program gives none", async () => {
+        saveCredentials(directory, "127.0.0.1:5000", { username: "alice", password: "kept" });
+        const { requests, socketPath, stop } = daemon({ push: [{ aux: { Digest: pushed } }] });
+        await providerAt(socketPath).create(
+            resource,
+            { ...inputs, registry: { server: "127.0.0.1:5000" } },
+            false,
+        );
+        stop();
+        const push = requests.find(({ url }) => url.includes("/push"));
+        expect(JSON.parse(push?.auth ?? "")).toEqual({
+            serveraddress: "127.0.0.1:5000",
+            username: "alice",
+            password: "kept",
+        });
+    });
+
+    describe("where the build starts from an image", () => {
+        const args = { SOURCE: "127.0.0.1:5001/base@sha256:1" };
+        const starting = { ...inputs, build: { ...inputs.build, args } };
+        const messages = { push: [{ aux: { Digest: pushed } }] };
+        beforeEach(() => write({ "app/Dockerfile": `ARG SOURCE\nFROM \${SOURCE}\n` }));
+        const pulls = <T extends { url: string }>(requests: T[]) =>
+            requests.filter(({ url }) => url.startsWith("/images/create"));
+
+        it("pulls it with docker's login before it builds", async () => {
+            saveCredentials(directory, "127.0.0.1:5001", { username: "alice", password: "kept" });
+            const { requests, socketPath, stop } = daemon(messages);
+            await providerAt(socketPath).create(resource, starting, false);
+            stop();
+            const [pull] = pulls(requests);
+            expect(pull?.url).toBe("/images/create?fromImage=127.0.0.1%3A5001%2Fbase&tag=sha256%3A1");
+            expect(JSON.parse(pull?.auth ?? "")).toEqual({
+                serveraddress: "127.0.0.1:5001",
+                username: "alice",
+                password: "kept",
+            });
+            const order = requests.map(({ url }) => url.split("?")[0]);
+            expect(order.indexOf("/images/create")).toBeLessThan(order.indexOf("/build"));
+        });
+
+        it("pulls nothing that the daemon has", async () => {
+            saveCredentials(directory, "127.0.0.1:5001", { username: "alice", password: "kept" });
+            const { requests, socketPath, stop } = daemon(messages, { [args.SOURCE]: { Id: "sha256:2" } });
+            await providerAt(socketPath).create(resource, starting, false);
+            stop();
+            expect(pulls(requests)).toEqual([]);
+        });
+
+        it("leaves the pull to the build where docker has no login", async () => {
+            const { requests, socketPath, stop } = daemon(messages);
+            await providerAt(socketPath).create(resource, starting, false);
+            stop();
+            expect(pulls(requests)).toEqual([]);
+        });
+
+        it("says which one it could not pull", async () => {
+            saveCredentials(directory, "127.0.0.1:5001", { username: "alice", password: "kept" });
+            const { socketPath, stop } = daemon({ create: [{ error: "unauthorized" }] });
+            const creating = providerAt(socketPath).create(resource, starting, false);
+            await expect(creating).rejects.toThrow(
+                "Docker could not pull 127.0.0.1:5001/base@sha256:1: unauthorized",
+            );
+            stop();
+        });
+
+        it("names an image of no registry by its tag, not by the id that was given for its digest", async () => {
+            const id = `sha256:${"b".repeat(64)}`;
+            const { requests, socketPath, stop } = daemon(messages, {
+                [id]: { Id: id, RepoTags: ["nginx:1.29"] },
+            });
+            const asked = {
+                ...inputs,
+                build: { ...inputs.build, args: { SOURCE: `nginx@${id}`, OTHER: "x" } },
+            };
+            await providerAt(socketPath).create(resource, asked, false);
+            stop();
+            const built = requests.find(({ url }) => url.startsWith("/build"))?.url ?? "";
+            expect(new URLSearchParams(built.split("?")[1]).get("buildargs")).toBe(
+                '{"SOURCE":"nginx:1.29","OTHER":"x"}',
+            );
+        });
+    });
+
+    it("sends the whole context, however long BuildKit's session takes to open", async () => {
+        const { requests, socketPath, server, stop } = daemon({ push: [{ aux: { Digest: pushed } }] });
+        server.on("upgrade", (_request, socket) => {
+            const answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+            socket
+                .on("error", () => undefined)
+                .on("end", () => socket.destroy())
+                .resume();
+            setTimeout(() => socket.write(answer), 300);
+        });
+        await providerAt(socketPath).create(resource, { ...inputs, build }, false);
+        stop();
+        expect(requests.find(({ url }) => url.startsWith("/build"))?.body).toContain("COPY . /");
+    });
+
+    describe("asked for an image in a registry", () => {
+        const functions = ["getRegistryImage", "getRegistryImageManifests"] as const;
+        const invoke = (provider: Provider, name: (typeof functions)[number], args: Properties) =>
+            provider.invoke?.(`docker:index/${name}:${name}`, args);
+        const list = {
+            mediaType: "application/vnd.oci.image.index.v1+json",
+            manifests: [
+                {
+                    digest: "sha256:1",
+                    mediaType: "application/vnd.oci.image.manifest.v1+json",
+                    platform: { architecture: "arm64", os: "linux", variant: "v8" },
+                },
+            ],
+        };
+        let server: string;
+        let stop = () => {};
+        const asked: (string | undefined)[] = [];
+
+        /** A registry that lets alice pull `team/web:1`, an image of many platforms, and `team/web:2`, of one. */
+        beforeEach(async () => {
+            asked.length = 0;
+            const ca = await certificateIn(directory, "ca", { commonName: "authority", use: "authority" });
+            const serving = { commonName: "acr", use: "server", names: ["127.0.0.1"] } as const;
+            const { certificate: cert, key } = await certificateIn(directory, "server", serving, ca);
+            authority = ca.certificate;
+            const registry = createHttpsServer({ cert, key }, ({ url, headers }, response) => {
+                asked.push(url);
+                const realm = `Bearer realm="https://${server}/oauth2/token",service="acr"`;
+                if (url?.startsWith("/oauth2/token")) {
+                    const isAlice = headers.authorization === `Basic ${btoa("alice:kept")}`;
+                    return response.writeHead(isAlice ? 200 : 401).end('{"access_token":"pull"}');
+                }
+                if (headers.authorization !== "Bearer pull")
+                    return response.writeHead(401, { "www-authenticate": realm }).end();
+                const found = { "/v2/team/web/manifests/1": list, "/v2/team/web/manifests/2": {} }[url ?? ""];
+                return response
+                    .writeHead(found ? 200 : 404, { "docker-content-digest": pushed })
+                    .end(JSON.stringify(found ?? {}));
+            });
+            await once(registry.listen(0, "127.0.0.1"), "listening");
+            server = `127.0.0.1:${(registry.address() as AddressInfo).port}`;
+            stop = () => registry.close().closeAllConnections();
+            saveCredentials(directory, server, { username: "alice", password: "kept" });
+        });
+        afterEach(() => stop());
+
+        it("gives its digest, with a token for docker's login", async () => {
+            const name = `${server}/team/web:1`;
+            expect(await invoke(providerAt(""), "getRegistryImage", { name })).toEqual({
+                id: pushed,
+                insecureSkipVerify: false,
+                name,
+                sha256Digest: pushed,
+            });
+            expect(asked).toEqual([
+                "/v2/team/web/manifests/1",
+                "/oauth2/token?service=acr&scope=repository%3Ateam%2Fweb%3Apull",
+                "/v2/team/web/manifests/1",
+            ]);
+        });
+
+        it("gives its manifests, one a platform", async () => {
+            const name = `${server}/team/web:1`;
+            expect(await invoke(providerAt(""), "getRegistryImageManifests", { name })).toEqual({
+                id: "team/web:1",
+                insecureSkipVerify: false,
+                name,
+                manifests: [
+                    {
+                        architecture: "arm64",
+                        mediaType: "application/vnd.oci.image.manifest.v1+json",
+                        os: "linux",
+                        sha256Digest: "sha256:1",
+                    },
+                ],
+            });
+        });
+
+        it("uses the login that the program gives before docker's", async () => {
+            const args = { name: `${server}/team/web:1`, authConfig: { username: "bob", password: "x" } };
+            await expect(invoke(providerAt(""), "getRegistryImageManifests", args)).rejects.toThrow(
+                "Got error when attempting to fetch image version team/web:1 from registry: Got bad response from registry: 401 Unauthorized",
+            );
+        });
+
+        it("has, like the vendor's, no manifests of an image for one platform", async () => {
+            const args = { name: `${server}/team/web:2` };
+            await expect(invoke(providerAt(""), "getRegistryImageManifests", args)).rejects.toThrow(
+                "Got error when attempting to fetch image version team/web:2 from registry: Error unsupported manifest response",
+            );
+        });
+
+        it.each(functions)("says in %s that there is none", async (name) => {
+            const args = { name: `${server}/team/web:nope` };
+            await expect(invoke(providerAt(""), name, args)).rejects.toThrow(
+                "Got error when attempting to fetch image version team/web:nope from registry: Got bad response from registry: 404 Not Found",
+            );
+        });
+
+        it("trusts no other authority", async () => {
+            authority = (await certificateIn(directory, "other", { commonName: "other", use: "authority" }))
+                .certificate;
+            const { socketPath, stop: stopDaemon } = daemon({});
+            const invoked = invoke(providerAt(socketPath), "getRegistryImage", {
+                name: `${server}/team/web:1`,
+            });
+            await expect(invoked).rejects.toThrow(`${server} is out of reach`);
+            stopDaemon();
+            expect(asked).toEqual([]);
+        });
+
+        describe("that is out of reach", () => {
+            const id = `sha256:${"c".repeat(64)}`;
+            const image = { Id: id, Architecture: "amd64", Os: "linux" };
+            beforeEach(() => jest.mocked(reachable).mockResolvedValue(false));
+
+            it.each([
+                ["its id", ["127.0.0.1:5000/nginx@sha256:other"], id],
+                ["the digest that it was pulled by", [`nginx@${pushed}`], pushed],
+            ])("gives what the daemon has, by %s", async (_what, RepoDigests, digest) => {
+                const { socketPath, stop } = daemon({}, { "nginx:1.29": { ...image, RepoDigests } });
+                const provider = providerAt(socketPath);
+                const name = "nginx:1.29";
+                const given = await invoke(provider, "getRegistryImage", { name });
+                const shown = await invoke(provider, "getRegistryImageManifests", { name });
+                stop();
+                expect(given).toEqual({ id: digest, insecureSkipVerify: false, name, sha256Digest: digest });
+                expect(shown?.manifests).toEqual([
+                    {
+                        architecture: "amd64",
+                        mediaType: "application/vnd.docker.distribution.manifest.v2+json",
+                        os: "linux",
+                        sha256Digest: digest,
+                    },
+                ]);
+            });
+
+            it("says that the daemon does not have it either", async () => {
+                const { socketPath, stop } = daemon({});
+                const invoked = invoke(providerAt(socketPath), "getRegistryImage", { name: "nginx:1" });
+                await expect(invoked).rejects.toThrow(
+                    "Got error when attempting to fetch image version library/nginx:1 from registry: Got bad response from registry: 404 Not Found (docker.io is out of reach, and the Docker daemon does not have the image)",
+                );
+                stop();
+            });
+        });
+
+        it("knows no other function", async () => {
+            const invoked = providerAt("").invoke?.("docker:index/getNetwork:getNetwork", { name: "x" });
+            await expect(invoked).rejects.toThrow(
+                "The sandbox knows no function docker:index/getNetwork:getNetwork.",
+            );
+        });
     });
 });

@@ -1,0 +1,244 @@
+import { getClientConfig } from "@pulumi/azure-native/authorization/getClientConfig.js";
+import { getClientToken } from "@pulumi/azure-native/authorization/getClientToken.js";
+import { Provider } from "@pulumi/azure-native/provider.js";
+import { getResourceGroup } from "@pulumi/azure-native/resources/getResourceGroup.js";
+import { getRegistryImage } from "@pulumi/docker/getRegistryImage.js";
+import { getRegistryImageManifests } from "@pulumi/docker/getRegistryImageManifests.js";
+import * as pulumi from "@pulumi/pulumi";
+import { architecturesOfNew } from "./components/clusterProperties";
+import {
+    type ExistingRegistry,
+    findCluster,
+    findKubeconfig,
+    findRegistry,
+    type UsableCluster,
+} from "./components/existing";
+import { architecturesOfImage } from "./components/registryImage";
+import { exchangeForRegistryToken, registryAudience } from "./components/registryToken";
+import { type Reference, referenceOf, refusalOf, unusable } from "./refusals";
+import { advice, dockerAnswers } from "./requirements.cjs";
+import { configOf, refuse, type Settings } from "./settings";
+
+// Everything that the cloud and this machine must have, looked up side by side, each thing once, before anything is touched.
+
+/** Who is signed in to Azure. */
+type Caller = Awaited<ReturnType<typeof getClientConfig>>;
+
+/** Settings, with what is there already filled in: what the components are told. */
+export type Plan = Awaited<ReturnType<typeof preflight>>;
+
+/**
+ * Looks up what the settings name, and checks that it fits together.
+ *
+ * @throws pulumi.RunError that lists every problem at once, each with its key, what was found and what to do.
+ */
+export async function preflight(settings: Settings) {
+    const caller = await getClientConfig().catch((error: Error) => {
+        throw new pulumi.RunError(`${advice.azure}\n  Azure's provider says: ${error.message}`);
+    });
+    const problems: string[] = [];
+    const look = new Lookups(settings, caller, problems);
+    const [registry, cluster, extraPullFrom] = await Promise.all([
+        look.registry(referenceOf("registry", settings.registry, settings, caller.subscriptionId)),
+        look.cluster(referenceOf("cluster", settings.cluster, settings, caller.subscriptionId)),
+        Promise.all(
+            settings.extraPullFrom.map(({ id, permissions }, index) => look.extra(id, permissions, index)),
+        ),
+        look.resourceGroup(),
+        look.docker(),
+    ]);
+    const created = settings.cluster.create;
+    const architectures = created ? architecturesOfNew(created) : (cluster?.architectures ?? []);
+    const image = await look.image(registry, architectures);
+    // In the same order every time, whatever answered first.
+    refuse(problems.sort());
+
+    const { roleAssignments, workload } = settings;
+    const permissions = settings.registry.permissions ?? "rbac";
+    const adopts = !settings.registry.create && !created;
+    return {
+        /** The group to put things into; undefined where one is to be created. */
+        resourceGroup: settings.resourceGroup ?? (adopts ? cluster?.resourceGroupName : undefined),
+        clusterName: created?.name ?? cluster?.clusterName ?? "",
+        registry: registry ? { existing: registry } : { ...settings.registry.create },
+        cluster: created
+            ? { ...created, login: settings.cluster.login, ownIdentities: roleAssignments === "create" }
+            : { existing: cluster as UsableCluster },
+        pull: { permissions, roleAssignments },
+        extraPullFrom: extraPullFrom.flatMap((each) => each ?? []),
+        image: { ...image.args, permissions },
+        workload: {
+            ...workload,
+            architecture: image.architecture,
+            // Who waits for somebody else's command waits in vain for pods that need it.
+            waitSeconds: workload.waitSeconds ?? (roleAssignments === "external" ? 0 : undefined),
+        },
+    };
+}
+
+class Lookups {
+    private readonly providers = new Map<string, Provider>();
+
+    constructor(
+        private readonly settings: Settings,
+        private readonly caller: Caller,
+        private readonly problems: string[],
+    ) {}
+
+    async registry(reference: Reference | undefined): Promise<ExistingRegistry | undefined> {
+        if (!reference) return undefined;
+        const args = { resourceGroupName: reference.resourceGroupName, registryName: reference.name };
+        return await this.attempt(reference, () => findRegistry(args, this.in(reference.subscription)));
+    }
+
+    async extra(id: Settings["extraPullFrom"][number]["id"], permissions: "rbac" | "abac", index: number) {
+        const reference = {
+            ...id,
+            key: `aks-acr:extraPullFrom[${index}]`,
+            shown: id.id,
+            kind: "registry",
+        } as const;
+        const found = await this.registry({ ...reference, resourceGroupName: id.resourceGroup });
+        return found && { ...found, permissions };
+    }
+
+    async cluster(reference: Reference | undefined) {
+        if (!reference) return undefined;
+        const { login = "azurecli", kubeletPrincipalId: given } = this.settings.cluster;
+        const args = { resourceGroupName: reference.resourceGroupName, resourceName: reference.name };
+        const options = this.in(reference.subscription);
+        const found = await this.attempt(reference, () => findCluster(args, options));
+        if (!found) return undefined;
+        const reasons = unusable(reference, found, given);
+        this.problems.push(...reasons);
+        const kubeconfig = found.running
+            ? await this.attempt(reference, () => findKubeconfig(args, login, options))
+            : undefined;
+        return { ...found, kubeletPrincipalId: given ?? found.kubeletPrincipalId, kubeconfig };
+    }
+
+    /** The group that something is to be created in, where it is the team's own. */
+    async resourceGroup(): Promise<void> {
+        const { resourceGroup: name, registry, cluster } = this.settings;
+        if (name === undefined || !(registry.create || cluster.create)) return;
+        const reference: Reference = {
+            ...{ key: "aks-acr:resourceGroup", shown: name, kind: "group", name, resourceGroupName: name },
+            subscription: this.caller.subscriptionId,
+        };
+        await this.attempt(reference, () => getResourceGroup({ resourceGroupName: name }));
+    }
+
+    async docker(): Promise<void> {
+        if (this.settings.image.ref !== undefined) return;
+        const host = configOf("docker").host ?? process.env.DOCKER_HOST;
+        if (!(await dockerAnswers(host as string | undefined))) this.problems.push(advice.docker);
+    }
+
+    /** What ContainerImage is told, and the architecture that its pods are bound to, if they are. */
+    async image(registry: ExistingRegistry | undefined, nodes: string[]) {
+        const { build, import: source, ref, follow, repository = "", tag = "", login } = this.settings.image;
+        if (ref !== undefined) {
+            const there = registry && (await this.architecturesOfRef(registry, ref));
+            const common = there ? nodes.filter((each) => there.includes(each)) : nodes;
+            if (nodes.length > 0 && common.length === 0)
+                this.misfit("image.ref", ref, `is there for ${there?.join(" and ")} only`, nodes);
+            return { args: { ref }, architecture: common.length < nodes.length ? common[0] : undefined };
+        }
+        const platform = build?.platform ?? `linux/${nodes[0] ?? "amd64"}`;
+        const architecture = platform.replace("linux/", "");
+        if (nodes.length > 0 && !nodes.includes(architecture))
+            this.misfit("image.build.platform", platform, "is for other nodes", nodes);
+        const push = { repository, tag, platform, login };
+        const bound = nodes.length > 1 ? architecture : undefined;
+        if (source === undefined)
+            return { args: { build: { context: "app", ...build }, ...push }, architecture: bound };
+        const upstream = await this.upstream(source, follow ?? false, architecture);
+        return { args: { import: upstream, ...push }, architecture: bound };
+    }
+
+    private misfit(key: string, found: string, reason: string, nodes: string[]): void {
+        this.problems.push(
+            `aks-acr:${key} is "${found}", which ${reason}, but the cluster's nodes are ${nodes.join(" and ")}; ` +
+                "use an image for those, or add a node pool that fits",
+        );
+    }
+
+    /** Undefined where the caller, who need not be able to pull, cannot know. */
+    private async architecturesOfRef({ loginServer, registryName }: ExistingRegistry, ref: string) {
+        try {
+            const { token } = await getClientToken({ endpoint: registryAudience });
+            const registryToken = await exchangeForRegistryToken(loginServer, this.caller, token, {
+                waits: [],
+            });
+            const found = await architecturesOfImage(loginServer, ref, registryToken);
+            if (found) return found;
+        } catch (error) {
+            await pulumi.log.warn(`aks-acr:image.ref was not checked: ${(error as Error).message}`);
+            return undefined;
+        }
+        this.problems.push(
+            `aks-acr:image.ref is "${ref}", which the registry ${registryName} does not have; ` +
+                `\`az acr manifest list-metadata --registry ${registryName} --name ${ref.split("@")[0]}\` shows what it has`,
+        );
+        return undefined;
+    }
+
+    /** The image to import; with `follow` by the digest that its tag has now. Asks upstream no more than it must: pulls are counted. */
+    private async upstream(name: string, follow: boolean, architecture: string): Promise<string> {
+        const gone = `aks-acr:image.import is "${name}", which its registry does not have; name a tag or digest that is there`;
+        const ask = async <T>(question: () => Promise<T>, otherwise: (reason: string) => void) => {
+            try {
+                return await question();
+            } catch (error) {
+                const { message } = error as Error;
+                otherwise(/404|not found|manifest unknown/i.test(message) ? gone : message);
+                return undefined;
+            }
+        };
+        const digest = follow
+            ? await ask(
+                  () => getRegistryImage({ name }),
+                  (reason) => this.problems.push(reason === gone ? gone : `aks-acr:image.follow: ${reason}`),
+              )
+            : undefined;
+        if (pulumi.runtime.isDryRun() && (digest || !follow)) {
+            const found = await ask(
+                () => getRegistryImageManifests({ name }),
+                (reason) => {
+                    if (reason === gone) this.problems.push(gone);
+                    // An image of a single platform has no list of them.
+                    else if (!reason.includes("unsupported manifest"))
+                        pulumi.log.warn(`aks-acr:image.import was not checked: ${reason}`);
+                },
+            );
+            const there = found?.manifests.map((each) => each.architecture) ?? [];
+            if (there.length > 0 && !there.includes(architecture))
+                this.misfit("image.import", name, `is there for ${there.join(" and ")} only`, [architecture]);
+        }
+        return digest ? `${name.replace(/(:[^:/@]+)?(@.*)?$/, "")}@${digest.sha256Digest}` : name;
+    }
+
+    /** Options of lookups in a subscription; another than the configured one takes a provider of its own. */
+    private in(subscriptionId: string): pulumi.InvokeOptions {
+        if (subscriptionId.toLowerCase() === this.caller.subscriptionId.toLowerCase()) return {};
+        const known = this.providers.get(subscriptionId.toLowerCase());
+        const config = Object.entries(configOf("azure-native")).map(([key, value]) => [
+            key,
+            pulumi.secret(value),
+        ]);
+        const provider =
+            known ??
+            new Provider(`subscription-${subscriptionId}`, { ...Object.fromEntries(config), subscriptionId });
+        this.providers.set(subscriptionId.toLowerCase(), provider);
+        return { provider };
+    }
+
+    private async attempt<T>(reference: Reference, lookup: () => Promise<T>): Promise<T | undefined> {
+        try {
+            return await lookup();
+        } catch (error) {
+            this.problems.push(refusalOf(reference, (error as Error).message, this.caller));
+            return undefined;
+        }
+    }
+}
