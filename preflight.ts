@@ -1,9 +1,6 @@
 import { getClientConfig } from "@pulumi/azure-native/authorization/getClientConfig.js";
-import { getClientToken } from "@pulumi/azure-native/authorization/getClientToken.js";
 import { Provider } from "@pulumi/azure-native/provider.js";
 import { getResourceGroup } from "@pulumi/azure-native/resources/getResourceGroup.js";
-import { getRegistryImage } from "@pulumi/docker/getRegistryImage.js";
-import { getRegistryImageManifests } from "@pulumi/docker/getRegistryImageManifests.js";
 import * as pulumi from "@pulumi/pulumi";
 import { architecturesOfNew } from "./components/clusterProperties";
 import {
@@ -13,8 +10,7 @@ import {
     findRegistry,
     type UsableCluster,
 } from "./components/existing";
-import { architecturesOfImage } from "./components/registryImage";
-import { exchangeForRegistryToken, registryAudience } from "./components/registryToken";
+import { imagePlan } from "./imagePlan";
 import { type Reference, referenceOf, refusalOf, unusable } from "./refusals";
 import { advice, dockerAnswers } from "./requirements.cjs";
 import { configOf, refuse, type Settings } from "./settings";
@@ -48,8 +44,8 @@ export async function preflight(settings: Settings) {
         look.docker(),
     ]);
     const created = settings.cluster.create;
-    const architectures = created ? architecturesOfNew(created) : (cluster?.architectures ?? []);
-    const image = await look.image(registry, architectures);
+    const nodes = created ? architecturesOfNew(created) : (cluster?.architectures ?? []);
+    const image = await imagePlan(settings.image, { registry, nodes, caller, problems });
     // In the same order every time, whatever answered first.
     refuse(problems.sort());
 
@@ -132,90 +128,6 @@ class Lookups {
         if (this.settings.image.ref !== undefined) return;
         const host = configOf("docker").host ?? process.env.DOCKER_HOST;
         if (!(await dockerAnswers(host as string | undefined))) this.problems.push(advice.docker);
-    }
-
-    /** What ContainerImage is told, and the architecture that its pods are bound to, if they are. */
-    async image(registry: ExistingRegistry | undefined, nodes: string[]) {
-        const { build, import: source, ref, follow, repository = "", tag = "", login } = this.settings.image;
-        if (ref !== undefined) {
-            const there = registry && (await this.architecturesOfRef(registry, ref));
-            const common = there ? nodes.filter((each) => there.includes(each)) : nodes;
-            if (nodes.length > 0 && common.length === 0)
-                this.misfit("image.ref", ref, `is there for ${there?.join(" and ")} only`, nodes);
-            return { args: { ref }, architecture: common.length < nodes.length ? common[0] : undefined };
-        }
-        const platform = build?.platform ?? `linux/${nodes[0] ?? "amd64"}`;
-        const architecture = platform.replace("linux/", "");
-        if (nodes.length > 0 && !nodes.includes(architecture))
-            this.misfit("image.build.platform", platform, "is for other nodes", nodes);
-        const push = { repository, tag, platform, login };
-        const bound = nodes.length > 1 ? architecture : undefined;
-        if (source === undefined)
-            return { args: { build: { context: "app", ...build }, ...push }, architecture: bound };
-        const upstream = await this.upstream(source, follow ?? false, architecture);
-        return { args: { import: upstream, ...push }, architecture: bound };
-    }
-
-    private misfit(key: string, found: string, reason: string, nodes: string[]): void {
-        this.problems.push(
-            `aks-acr:${key} is "${found}", which ${reason}, but the cluster's nodes are ${nodes.join(" and ")}; ` +
-                "use an image for those, or add a node pool that fits",
-        );
-    }
-
-    /** Undefined where the caller, who need not be able to pull, cannot know. */
-    private async architecturesOfRef({ loginServer, registryName }: ExistingRegistry, ref: string) {
-        try {
-            const { token } = await getClientToken({ endpoint: registryAudience });
-            const registryToken = await exchangeForRegistryToken(loginServer, this.caller, token, {
-                waits: [],
-            });
-            const found = await architecturesOfImage(loginServer, ref, registryToken);
-            if (found) return found;
-        } catch (error) {
-            await pulumi.log.warn(`aks-acr:image.ref was not checked: ${(error as Error).message}`);
-            return undefined;
-        }
-        this.problems.push(
-            `aks-acr:image.ref is "${ref}", which the registry ${registryName} does not have; ` +
-                `\`az acr manifest list-metadata --registry ${registryName} --name ${ref.split("@")[0]}\` shows what it has`,
-        );
-        return undefined;
-    }
-
-    /** The image to import; with `follow` by the digest that its tag has now. Asks upstream no more than it must: pulls are counted. */
-    private async upstream(name: string, follow: boolean, architecture: string): Promise<string> {
-        const gone = `aks-acr:image.import is "${name}", which its registry does not have; name a tag or digest that is there`;
-        const ask = async <T>(question: () => Promise<T>, otherwise: (reason: string) => void) => {
-            try {
-                return await question();
-            } catch (error) {
-                const { message } = error as Error;
-                otherwise(/404|not found|manifest unknown/i.test(message) ? gone : message);
-                return undefined;
-            }
-        };
-        const digest = follow
-            ? await ask(
-                  () => getRegistryImage({ name }),
-                  (reason) => this.problems.push(reason === gone ? gone : `aks-acr:image.follow: ${reason}`),
-              )
-            : undefined;
-        if (pulumi.runtime.isDryRun() && (digest || !follow)) {
-            const found = await ask(
-                () => getRegistryImageManifests({ name }),
-                (reason) => {
-                    if (reason === gone) this.problems.push(gone);
-                    // An image of a single platform has no list of them.
-                    else if (!reason.includes("unsupported manifest"))
-                        pulumi.log.warn(`aks-acr:image.import was not checked: ${reason}`);
-                },
-            );
-            const there = found?.manifests.map((each) => each.architecture) ?? [];
-            if (there.length > 0 && !there.includes(architecture))
-                this.misfit("image.import", name, `is there for ${there.join(" and ")} only`, [architecture]);
-        }
-        return digest ? `${name.replace(/(:[^:/@]+)?(@.*)?$/, "")}@${digest.sha256Digest}` : name;
     }
 
     /** Options of lookups in a subscription; another than the configured one takes a provider of its own. */

@@ -5,6 +5,7 @@ import { Image } from "@pulumi/docker/image.js";
 import * as pulumi from "@pulumi/pulumi";
 import type { RegistryPermissions } from "./acrPull";
 import { explainPush } from "./errorHooks";
+import { OutputError } from "./outputError";
 import { exchangeForRegistryToken, registryAudience, tokenUser } from "./registryToken";
 
 /** What ContainerImage needs: an image to build, one to import, or one that the registry has already. */
@@ -92,9 +93,10 @@ export class ContainerImage extends pulumi.ComponentResource {
         const azure = getClientTokenOutput({ endpoint: registryAudience }, invokes);
         return pulumi.secret(
             pulumi.all([loginServer, client, azure.token]).apply(([server, caller, token]) =>
-                // A preview pushes nothing, so it needs no token.
+                // A preview pushes nothing, so it needs no token. What a plan says instead must be open: an update that breaks its
+                // plan is refused, and the engine prints what it found.
                 pulumi.runtime.isDryRun()
-                    ? ""
+                    ? (pulumi.unknown as unknown as string)
                     : exchangeForRegistryToken(server, caller, token, { permissions }),
             ),
         );
@@ -109,12 +111,12 @@ function importContext(): BuildArgs {
 /**
  * The digest in a reference that docker reports after a push.
  *
- * @throws pulumi.RunError where nothing was pushed and docker says `<none>@<none>`.
+ * @throws OutputError where nothing was pushed and docker says `<none>@<none>`.
  */
 export function digestOf(reference: string): string {
     const digest = /@(sha256:[\da-f]{64})$/.exec(reference)?.[1];
     if (digest) return digest;
-    throw new pulumi.RunError(
+    throw new OutputError(
         `Docker reports no digest for the pushed image (it says "${reference}"). Run \`pulumi up\` again to push it once more.`,
     );
 }

@@ -1,5 +1,5 @@
-import * as pulumi from "@pulumi/pulumi";
 import type { RegistryPermissions } from "./acrPull";
+import { OutputError } from "./outputError";
 
 /** The user name that tells a registry that the password is one of its own tokens ("Authenticate with Azure Container Registry"). */
 export const tokenUser = "00000000-0000-0000-0000-000000000000";
@@ -18,9 +18,6 @@ export interface Caller {
     objectId: string;
 }
 
-/** A registry that lets the caller neither push nor pull. */
-export class RegistryRefusal extends pulumi.RunError {}
-
 /**
  * Exchanges a Microsoft Entra access token for a registry's refresh token, which docker takes as a password.
  * It lives for three hours and can do what the caller's roles on the registry allow.
@@ -29,7 +26,7 @@ export class RegistryRefusal extends pulumi.RunError {}
  * @param accessToken token for {@link registryAudience}.
  * @param options.waits seconds before each further try: a new registry's name takes a while to reach every DNS server.
  * @param options.permissions the registry's mode. Default: `rbac`.
- * @throws RegistryRefusal that says which role is missing, or pulumi.RunError where the registry cannot be reached.
+ * @throws OutputError that says which role is missing, or that the registry cannot be reached.
  */
 export async function exchangeForRegistryToken(
     loginServer: string,
@@ -55,10 +52,10 @@ export async function exchangeForRegistryToken(
         }
         if (answer.ok) return ((await answer.json()) as { refresh_token: string }).refresh_token;
         if (answer.status === 401 || answer.status === 403)
-            throw new RegistryRefusal(refusal(loginServer, caller, answer.status, permissions));
+            throw new OutputError(refusal(loginServer, caller, answer.status, permissions));
         reason = `HTTP ${answer.status}`;
     }
-    throw new pulumi.RunError(
+    throw new OutputError(
         `The registry ${loginServer} gives no token (${reason}). ` +
             "Check that this machine reaches it, then run `pulumi up` again.",
     );

@@ -206,6 +206,13 @@ const commands: Record<string, Command> = {
         takes: there,
         run: (azure, options) => shownRegistry(azure, find(azure, registries.type, options).id),
     },
+    // The one command that needs the registry itself: services.ts answers it.
+    "acr login": {
+        takes: "--name <name>",
+        run: () => {
+            throw new Error("acr login takes nothing but --name.");
+        },
+    },
     "acr list": { takes: within, run: (azure, options) => list(azure, registries.type, options) },
     "acr delete": {
         takes: `${there} [--yes]`,

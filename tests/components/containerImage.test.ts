@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
+import { inspect } from "node:util";
 import { ContainerImage, type ContainerImageArgs, digestOf } from "../../components/containerImage";
+import { OutputError } from "../../components/outputError";
 import { exchangeForRegistryToken } from "../../components/registryToken";
 import { inputsOf, mockedStack, resolved } from "./stack";
 
@@ -146,5 +148,14 @@ describe("a digest", () => {
         expect(() => digestOf("<none>@<none>")).toThrow(
             'Docker reports no digest for the pushed image (it says "<none>@<none>"). Run `pulumi up` again to push it once more.',
         );
+    });
+});
+
+describe("an error from inside an output", () => {
+    it("is inspected, as the SDK does, without what hangs on to it", () => {
+        const error = Object.assign(new OutputError("no token"), {
+            promise: Promise.resolve({ all: "things" }),
+        });
+        expect(inspect(error, { colors: true })).toBe("no token");
     });
 });

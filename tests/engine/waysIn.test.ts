@@ -369,9 +369,15 @@ describe("a registry in ABAC mode", () => {
     });
 
     it("lets pull with Container Registry Repository Reader", async () => {
-        configure("abac", { ...abac, "aks-acr:registry": { ...abacimages, permissions: "abac" } });
+        // Kubelet tries less and less often.
+        const workload = { waitSeconds: 300 };
+        configure("abac", {
+            ...abac,
+            "aks-acr:registry": { ...abacimages, permissions: "abac" },
+            "aks-acr:workload": workload,
+        });
         await upped("abac");
-        await running("abac", 60);
+        await running("abac");
         expect((await outputsOf("abac")).pullAccess.roleDefinitionId).toMatch(
             /\/b93aa761-3e63-49ed-ac28-beffa264f7ac$/,
         );
