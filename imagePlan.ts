@@ -2,8 +2,9 @@ import { getClientToken } from "@pulumi/azure-native/authorization/getClientToke
 import { getRegistryImage } from "@pulumi/docker/getRegistryImage.js";
 import { getRegistryImageManifests } from "@pulumi/docker/getRegistryImageManifests.js";
 import * as pulumi from "@pulumi/pulumi";
+import type { ContainerImageArgs } from "./components/containerImage";
 import type { ExistingRegistry } from "./components/existing";
-import { architecturesOfImage } from "./components/registryImage";
+import { architecturesOfImage, partsOf } from "./components/registryImage";
 import { type Caller, exchangeForRegistryToken, registryAudience } from "./components/registryToken";
 import type { Settings } from "./settings";
 
@@ -17,16 +18,25 @@ interface Surroundings {
     problems: string[];
 }
 
-/** What ContainerImage is told, and the architecture that the image's pods are bound to, if they are. */
-export async function imagePlan(image: Settings["image"], around: Surroundings) {
-    const { build, import: source, ref, follow = false, repository = "", tag = "", login } = image;
+/** What is known of an image before the run. */
+interface ImagePlan {
+    /** What ContainerImage is told. */
+    args: Distributed<ContainerImageArgs>;
+    /** Architecture of the nodes that the image's pods are bound to, if they are. */
+    architecture?: string | undefined;
+    /** The stack that an image was promoted from, the image there, and its digest. */
+    promoted?: { from: string; image: string; digest: string };
+}
+
+type Distributed<T> = T extends unknown ? Omit<T, "loginServer"> : never;
+
+export async function imagePlan(image: Settings["image"], around: Surroundings): Promise<ImagePlan> {
+    const { build, import: source, ref, promote, follow = false, repository = "", tag = "v1", login } = image;
     const { registry, nodes } = around;
+    if (promote !== undefined) return await promotionPlan(promote, tag, around);
     if (ref !== undefined) {
-        const there = registry && (await architecturesOfRef(registry, ref, around));
-        const common = there ? nodes.filter((each) => there.includes(each)) : nodes;
-        if (nodes.length > 0 && common.length === 0)
-            misfit("image.ref", ref, `is there for ${there?.join(" and ")} only`, around);
-        return { args: { ref }, architecture: common.length < nodes.length ? common[0] : undefined };
+        const architecture = registry && (await fitting("image.ref", ref, registry, ref, around));
+        return { args: { ref }, architecture };
     }
     const platform = build?.platform ?? `linux/${nodes[0] ?? "amd64"}`;
     const architecture = platform.replace("linux/", "");
@@ -40,33 +50,68 @@ export async function imagePlan(image: Settings["image"], around: Surroundings) 
     return { args: { import: upstream, ...push }, architecture: bound };
 }
 
+/** What another stack runs, by its digest: out of the registry that both use, or copied from the other's into this one's. */
+async function promotionPlan(stack: string, tag: string, around: Surroundings) {
+    const { registry, problems } = around;
+    const key = "image.promote";
+    const name = `${pulumi.getOrganization()}/${pulumi.getProject()}/${stack}`;
+    const { value } = await new pulumi.StackReference(name).getOutputDetails("image");
+    if (typeof value !== "string") {
+        problems.push(
+            `aks-acr:${key} is "${stack}", which runs no image yet; run \`pulumi up --stack ${stack}\` first`,
+        );
+        return { args: { ref: "" } };
+    }
+    const { loginServer, repository, digest } = partsOf(value);
+    const ref = `${repository}@${digest}`;
+    const from = { loginServer, registryName: loginServer };
+    const architecture = await fitting(key, stack, from, ref, around);
+    const promoted = { from: stack, image: value, digest };
+    const args = registry?.loginServer === loginServer ? { ref } : { copy: value, tag };
+    return { args, architecture, promoted };
+}
+
+/**
+ * Checks that a registry has an image for the cluster's nodes.
+ *
+ * @returns the architecture to keep to, where the image is not there for all of them.
+ */
+async function fitting(
+    key: string,
+    found: string,
+    { loginServer, registryName }: Pick<ExistingRegistry, "loginServer" | "registryName">,
+    ref: string,
+    around: Surroundings,
+): Promise<string | undefined> {
+    const { caller, nodes, problems } = around;
+    const [repository = "", digest = ""] = ref.split("@");
+    try {
+        const { token } = await getClientToken({ endpoint: registryAudience });
+        const refreshToken = await exchangeForRegistryToken(loginServer, caller, token, { waits: [] });
+        const there = await architecturesOfImage({ loginServer, repository, digest, refreshToken });
+        if (!there) {
+            problems.push(
+                `aks-acr:${key} is "${found}", which the registry ${registryName} does not have${found === ref ? "" : ` (${ref})`}; ` +
+                    `\`az acr manifest list-metadata --registry ${registryName} --name ${repository}\` shows what it has`,
+            );
+            return undefined;
+        }
+        const common = nodes.filter((each) => there.includes(each));
+        if (nodes.length > 0 && common.length === 0)
+            misfit(key, found, `is there for ${there.join(" and ")} only`, around);
+        return common.length < nodes.length ? common[0] : undefined;
+    } catch (error) {
+        // Who deploys an image need not be able to pull it.
+        await pulumi.log.warn(`aks-acr:${key} was not checked: ${(error as Error).message}`);
+        return undefined;
+    }
+}
+
 function misfit(key: string, found: string, reason: string, { nodes, problems }: Surroundings): void {
     problems.push(
         `aks-acr:${key} is "${found}", which ${reason}, but the cluster's nodes are ${nodes.join(" and ")}; ` +
             "use an image for those, or add a node pool that fits",
     );
-}
-
-/** Undefined where the caller, who need not be able to pull, cannot know. */
-async function architecturesOfRef(
-    { loginServer, registryName }: ExistingRegistry,
-    ref: string,
-    { caller, problems }: Surroundings,
-): Promise<string[] | undefined> {
-    try {
-        const { token } = await getClientToken({ endpoint: registryAudience });
-        const registryToken = await exchangeForRegistryToken(loginServer, caller, token, { waits: [] });
-        const found = await architecturesOfImage(loginServer, ref, registryToken);
-        if (found) return found;
-    } catch (error) {
-        await pulumi.log.warn(`aks-acr:image.ref was not checked: ${(error as Error).message}`);
-        return undefined;
-    }
-    problems.push(
-        `aks-acr:image.ref is "${ref}", which the registry ${registryName} does not have; ` +
-            `\`az acr manifest list-metadata --registry ${registryName} --name ${ref.split("@")[0]}\` shows what it has`,
-    );
-    return undefined;
 }
 
 /**

@@ -10,6 +10,7 @@ import {
     findRegistry,
     type UsableCluster,
 } from "./components/existing";
+import { UserError } from "./components/userError";
 import { imagePlan } from "./imagePlan";
 import { type Reference, referenceOf, refusalOf, unusable } from "./refusals";
 import { advice, dockerAnswers } from "./requirements.cjs";
@@ -26,11 +27,11 @@ export type Plan = Awaited<ReturnType<typeof preflight>>;
 /**
  * Looks up what the settings name, and checks that it fits together.
  *
- * @throws pulumi.RunError that lists every problem at once, each with its key, what was found and what to do.
+ * @throws UserError that lists every problem at once, each with its key, what was found and what to do.
  */
 export async function preflight(settings: Settings) {
     const caller = await getClientConfig().catch((error: Error) => {
-        throw new pulumi.RunError(`${advice.azure}\n  Azure's provider says: ${error.message}`);
+        throw new UserError(`${advice.azure}\n  Azure's provider says: ${error.message}`);
     });
     const problems: string[] = [];
     const look = new Lookups(settings, caller, problems);
@@ -50,19 +51,23 @@ export async function preflight(settings: Settings) {
     refuse(problems.sort());
 
     const { roleAssignments, workload } = settings;
+    const tags = Object.keys(settings.tags).length > 0 ? settings.tags : undefined;
     const permissions = settings.registry.permissions ?? "rbac";
     const adopts = !settings.registry.create && !created;
     return {
         /** The group to put things into; undefined where one is to be created. */
         resourceGroup: settings.resourceGroup ?? (adopts ? cluster?.resourceGroupName : undefined),
         clusterName: created?.name ?? cluster?.clusterName ?? "",
-        registry: registry ? { existing: registry } : { ...settings.registry.create },
+        protect: settings.protect,
+        tags,
+        registry: registry ? { existing: registry } : { ...settings.registry.create, tags },
         cluster: created
-            ? { ...created, login: settings.cluster.login, ownIdentities: roleAssignments === "create" }
+            ? { ...created, tags, login: settings.cluster.login, ownIdentities: roleAssignments === "create" }
             : { existing: cluster as UsableCluster },
         pull: { permissions, roleAssignments },
         extraPullFrom: extraPullFrom.flatMap((each) => each ?? []),
         image: { ...image.args, permissions },
+        promoted: image.promoted,
         workload: {
             ...workload,
             architecture: image.architecture,

@@ -19,6 +19,7 @@ import {
     text,
     variants,
 } from "./checks";
+import { UserError } from "./components/userError";
 
 /** The stack's settings, checked and complete: every default is filled in. README, Config describes each key. */
 export type Settings = ReturnType<ReturnType<typeof schema>>;
@@ -26,7 +27,7 @@ export type Settings = ReturnType<ReturnType<typeof schema>>;
 /**
  * Reads the stack's configuration (namespace `aks-acr`).
  *
- * @throws pulumi.RunError that lists every problem at once, each with its key, what was found and what to use.
+ * @throws UserError that lists every problem at once, each with its key, what was found and what to use.
  */
 export function readSettings(): Settings {
     return checkSettings(configOf(pulumi.getProject()), pulumi.getStack());
@@ -50,12 +51,12 @@ export function checkSettings(values: Record<string, unknown>, stack: string): S
 /**
  * Ends the run where there are problems.
  *
- * @throws pulumi.RunError that lists all of them.
+ * @throws UserError that lists all of them.
  */
 export function refuse(problems: string[]): void {
     if (problems.length === 0) return;
     const many = problems.length > 1 ? `${problems.length} problems` : "A problem";
-    throw new pulumi.RunError(
+    throw new UserError(
         `${many}; nothing was changed.\n${problems.map((problem) => `  - ${problem}`).join("\n")}\n` +
             "See the settings with `pulumi config`, change one with `pulumi config set --path 'aks-acr:<key>' <value>`.",
     );
@@ -67,6 +68,7 @@ const registryId = resourceId("Microsoft.ContainerRegistry/registries");
 const permissions = oneOf(["rbac", "abac"], "rbac");
 const repository = "[a-z0-9]+([._/-][a-z0-9]+)*";
 const existing = ["name", "id"] as const;
+const pushed = ["build", "import"] as const;
 /** Ways to log in to a cluster with Microsoft Entra that ask nobody anything ("Convert kubeconfig", kubelogin). */
 const clusterLogins = ["azurecli", "workloadidentity", "spn", "msi", "azurepipelines"] as const;
 
@@ -107,6 +109,10 @@ function schema(stack: string) {
                     /^([\w.-]+(:\d+)?\/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127}(@sha256:[\da-f]{64})?|@sha256:[\da-f]{64})$/,
                     "an image with its tag or digest, such as nginx:1.29",
                 ),
+                promote: text(
+                    /^[a-zA-Z0-9][-\w.]{0,99}(?<!\.)$/,
+                    "the name of another stack of this project",
+                ),
                 ref: text(
                     new RegExp(`^(?![^/]*\\.[^/]*/)${repository}@sha256:[\\da-f]{64}$`),
                     "<repository>@sha256:<64 hexadecimal digits>, without the login server",
@@ -114,7 +120,7 @@ function schema(stack: string) {
             },
             {
                 repository: {
-                    ways: ["build", "import"],
+                    ways: pushed,
                     is: text(
                         new RegExp(`^${repository}$`),
                         "lowercase letters and digits with . _ - / between",
@@ -122,19 +128,34 @@ function schema(stack: string) {
                     ),
                 },
                 tag: {
-                    ways: ["build", "import"],
+                    ways: pushed,
                     is: text(
                         /^\w[\w.-]{0,127}$/,
                         "1 to 128 letters, digits and _.-, not starting with . or -",
                         "v1",
                     ),
                 },
-                login: { ways: ["build", "import"], is: oneOf(["azure", "docker"], "azure") },
+                login: { ways: pushed, is: oneOf(["azure", "docker"], "azure") },
                 follow: { ways: ["import"], is: flag(false) },
             },
         ),
         workload: object({
             replicas: integer(1, 1000, 2),
+            autoscale: optional(
+                refine(
+                    object({
+                        minReplicas: integer(1, 1000, 2),
+                        maxReplicas: integer(1, 1000),
+                        cpuPercent: integer(1, 100, 70),
+                    }),
+                    ({ minReplicas, maxReplicas }, key, problems) => {
+                        if (minReplicas > maxReplicas)
+                            problems.push(
+                                `${key}.minReplicas is ${minReplicas}, above maxReplicas ${maxReplicas}; use at most maxReplicas`,
+                            );
+                    },
+                ),
+            ),
             namespace: text(
                 /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/,
                 "1 to 63 lowercase letters, digits and -",
@@ -146,17 +167,21 @@ function schema(stack: string) {
             }),
             waitSeconds: optional(integer(0, 3600)),
         }),
+        protect: flag(false),
+        tags,
         roleAssignments: oneOf(["create", "external"], "create"),
         extraPullFrom: list(registryToPullFrom),
     });
     return refine(shape, (settings, key, problems) => {
-        const { cluster, registry, resourceGroup, extraPullFrom } = settings;
+        const { cluster, registry, resourceGroup, image, extraPullFrom } = settings;
         for (const [name, { name: value, resourceGroup: own }] of Object.entries({ cluster, registry })) {
             if (value === undefined || (own ?? resourceGroup) !== undefined) continue;
             problems.push(
                 `${key}${name}.resourceGroup is missing; set it to the group that ${show(value)} is in, or set ${key}resourceGroup`,
             );
         }
+        if (image.promote === stack)
+            problems.push(`${key}image.promote is ${show(stack)}, this stack itself; name the one before it`);
         const ids = [registry.id, ...extraPullFrom.map(({ id }) => id)].map((each) => each?.id.toLowerCase());
         extraPullFrom.forEach(({ id }, index) => {
             if (ids.indexOf(id.id.toLowerCase()) !== index + 1)
@@ -166,6 +191,18 @@ function schema(stack: string) {
         });
     });
 }
+
+/** Names and values of tags ("Use tags to organize your Azure resources"). */
+const tags: Check<Record<string, string>> = (value = {}, key, problems) => {
+    const entries = typeof value === "object" && value !== null ? Object.entries(value) : [];
+    const isWrong = ([name, each]: [string, unknown]) =>
+        !/^[^<>%&\\?/]{1,512}$/.test(name) || typeof each !== "string" || each.length > 256;
+    if (typeof value !== "object" || Array.isArray(value) || entries.length > 50 || entries.some(isWrong))
+        problems.push(
+            `${key} is ${show(value)}; use up to 50 names of 1 to 512 characters without <>%&\\?/, each with a text of up to 256`,
+        );
+    return Object.fromEntries(entries);
+};
 
 /** An id, or an object with that and the registry's permissions. */
 const registryToPullFrom: Check<{ id: ResourceId; permissions: "rbac" | "abac" }> = (value, key, problems) =>

@@ -21,14 +21,14 @@ export function retryWhilePropagating(
         const wait = waits[errors.length - 1];
         if (wait === undefined) {
             const minutes = Math.round(waits.reduce((sum, each) => sum + each, 0) / 60);
-            pulumi.log.error(
+            await pulumi.log.error(
                 `The control plane's identity still may not use the kubelet identity after ${minutes} minutes. ` +
                     "Check that its role assignment Managed Identity Operator on the kubelet identity exists, " +
                     "then run `pulumi up` again: it continues where it stopped.",
             );
             return false;
         }
-        pulumi.log.info(
+        await pulumi.log.info(
             "Azure has not yet taken in that the control plane may use the kubelet identity; " +
                 `try ${errors.length + 1} of ${waits.length + 1} in ${wait} s.`,
         );
@@ -53,13 +53,13 @@ export function explainRefusal(name: string): pulumi.ErrorHook {
  * @param login how docker is logged in: by the caller's Azure login, or as it was before.
  */
 export function explainPush(name: string, login: "azure" | "docker"): pulumi.ErrorHook {
-    return new pulumi.ErrorHook(name, ({ errors: [error = ""] }) => {
+    return new pulumi.ErrorHook(name, async ({ errors: [error = ""] }) => {
         if (!/unauthorized|denied|no basic auth/i.test(error)) return false;
         const reason =
             login === "docker"
                 ? "Docker is not logged in there: run `az acr login --name <registry>`, or remove aks-acr:image.login to push by your Azure login."
                 : "You may pull from it, but not push: ask its Owner for AcrPush on it, in ABAC mode for Container Registry Repository Writer.";
-        pulumi.log.error(`The registry does not let you push. ${reason}`);
+        await pulumi.log.error(`The registry does not let you push. ${reason}`);
         return false;
     });
 }
@@ -70,9 +70,9 @@ export function explainPush(name: string, login: "azure" | "docker"): pulumi.Err
  * @param name unique name of the hook in the stack.
  */
 export function explainPull(name: string): pulumi.ErrorHook {
-    return new pulumi.ErrorHook(name, ({ errors: [error = ""] }) => {
+    return new pulumi.ErrorHook(name, async ({ errors: [error = ""] }) => {
         if (!/401 Unauthorized|authentication required/i.test(error)) return false;
-        pulumi.log.error(
+        await pulumi.log.error(
             "The nodes may not pull the image (401 Unauthorized). A new role assignment takes Azure up to 10 minutes; with " +
                 "aks-acr:roleAssignments external, somebody has to run pullAccess.command. Where the role is there and this " +
                 "stays, the registry ignores AcrPull, as registries in ABAC mode do: check it with `az acr show --name " +
@@ -83,9 +83,10 @@ export function explainPull(name: string): pulumi.ErrorHook {
     });
 }
 
-function explain(error: string): false {
+async function explain(error: string): Promise<false> {
     const explanation = explanationOf(error);
-    if (explanation) pulumi.log.error(explanation);
+    // Else the update could end before it is heard.
+    if (explanation) await pulumi.log.error(explanation);
     return false;
 }
 

@@ -1,4 +1,5 @@
 import { Deployment } from "@pulumi/kubernetes/apps/v1/deployment.js";
+import { HorizontalPodAutoscaler } from "@pulumi/kubernetes/autoscaling/v2/horizontalPodAutoscaler.js";
 import { Namespace } from "@pulumi/kubernetes/core/v1/namespace.js";
 import { Service } from "@pulumi/kubernetes/core/v1/service.js";
 import { PodDisruptionBudget } from "@pulumi/kubernetes/policy/v1/podDisruptionBudget.js";
@@ -15,8 +16,10 @@ export interface NginxDeploymentArgs extends PodArgs {
     cluster?: pulumi.Resource | undefined;
     /** Seconds to wait until the pods are Ready; 0 does not wait. Default: 600. */
     waitSeconds?: number | undefined;
-    /** Pods to keep running. Default: 2. */
+    /** Pods to keep running, where they are not autoscaled. Default: 2. */
     replicas?: number | undefined;
+    /** How many pods to run by the load: as many as keep the processor at this part of what they ask for. */
+    autoscale?: { minReplicas: number; maxReplicas: number; cpuPercent: number } | undefined;
     /** Namespace to create. Default: `nginx`. */
     namespace?: string | undefined;
 }
@@ -34,7 +37,6 @@ export class NginxDeployment extends pulumi.ComponentResource {
     constructor(name: string, args: NginxDeploymentArgs, opts?: pulumi.ComponentResourceOptions) {
         super("aks-acr:index:NginxDeployment", name, {}, opts);
 
-        const replicas = args.replicas ?? 2;
         const children = {
             parent: this,
             provider: args.provider,
@@ -63,7 +65,8 @@ export class NginxDeployment extends pulumi.ComponentResource {
             {
                 metadata: inNamespace(deploymentName),
                 spec: {
-                    replicas,
+                    // What is autoscaled is the autoscaler's to count; an update must not set it back.
+                    ...(!args.autoscale && { replicas: args.replicas ?? 2 }),
                     selector: { matchLabels: labels },
                     // A new pod is ready before an old one goes.
                     strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
@@ -84,6 +87,16 @@ export class NginxDeployment extends pulumi.ComponentResource {
             },
             { ...children, dependsOn: deployment },
         );
+        if (args.autoscale) {
+            new HorizontalPodAutoscaler(
+                name,
+                {
+                    metadata: inNamespace("nginx0"),
+                    spec: autoscalerSpec(args.autoscale),
+                },
+                { ...children, dependsOn: deployment },
+            );
+        }
         new PodDisruptionBudget(
             name,
             {
@@ -98,6 +111,20 @@ export class NginxDeployment extends pulumi.ComponentResource {
         this.deploymentName = deployment.metadata.name;
         this.registerOutputs({ namespace: this.namespace, deploymentName: this.deploymentName });
     }
+}
+
+function autoscalerSpec({
+    minReplicas,
+    maxReplicas,
+    cpuPercent,
+}: NonNullable<NginxDeploymentArgs["autoscale"]>) {
+    const target = { type: "Utilization", averageUtilization: cpuPercent };
+    return {
+        scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: deploymentName },
+        minReplicas,
+        maxReplicas,
+        metrics: [{ type: "Resource", resource: { name: "cpu", target } }],
+    };
 }
 
 function timeouts(limit: string): pulumi.CustomTimeouts {

@@ -1,5 +1,5 @@
 import type { RegistryPermissions } from "./acrPull";
-import { OutputError } from "./outputError";
+import { UserError } from "./userError";
 
 /** The user name that tells a registry that the password is one of its own tokens ("Authenticate with Azure Container Registry"). */
 export const tokenUser = "00000000-0000-0000-0000-000000000000";
@@ -26,7 +26,7 @@ export interface Caller {
  * @param accessToken token for {@link registryAudience}.
  * @param options.waits seconds before each further try: a new registry's name takes a while to reach every DNS server.
  * @param options.permissions the registry's mode. Default: `rbac`.
- * @throws OutputError that says which role is missing, or that the registry cannot be reached.
+ * @throws UserError that says which role is missing, or that the registry cannot be reached.
  */
 export async function exchangeForRegistryToken(
     loginServer: string,
@@ -52,10 +52,10 @@ export async function exchangeForRegistryToken(
         }
         if (answer.ok) return ((await answer.json()) as { refresh_token: string }).refresh_token;
         if (answer.status === 401 || answer.status === 403)
-            throw new OutputError(refusal(loginServer, caller, answer.status, permissions));
+            throw new UserError(refusal(loginServer, caller, answer.status, permissions));
         reason = `HTTP ${answer.status}`;
     }
-    throw new OutputError(
+    throw new UserError(
         `The registry ${loginServer} gives no token (${reason}). ` +
             "Check that this machine reaches it, then run `pulumi up` again.",
     );

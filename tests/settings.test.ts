@@ -17,6 +17,8 @@ describe("settings", () => {
             registry: { create: { name: undefined, sku: "Basic" } },
             roleAssignments: "create",
             extraPullFrom: [],
+            protect: false,
+            tags: {},
             cluster: {
                 login: "azurecli",
                 create: {
@@ -50,6 +52,7 @@ describe("settings", () => {
             },
             workload: {
                 waitSeconds: undefined,
+                autoscale: undefined,
                 replicas: 2,
                 namespace: "nginx",
                 resources: {
@@ -93,7 +96,7 @@ describe("settings", () => {
         [
             "an unknown key",
             { replica: 3 },
-            "aks-acr:replica is not a known key; use resourceGroup, registry, cluster, image, workload, roleAssignments, extraPullFrom, or remove it",
+            "aks-acr:replica is not a known key; use resourceGroup, registry, cluster, image, workload, protect, tags, roleAssignments, extraPullFrom, or remove it",
         ],
         [
             "an unknown key inside another",
@@ -113,7 +116,7 @@ describe("settings", () => {
         [
             "a list for an object",
             { workload: [] },
-            "aks-acr:workload is []; use an object with replicas, namespace, resources, waitSeconds",
+            "aks-acr:workload is []; use an object with replicas, autoscale, namespace, resources, waitSeconds",
         ],
         [
             "a resource group with a dot at its end",
@@ -379,6 +382,31 @@ describe("settings", () => {
             "a further registry by name",
             { extraPullFrom: ["teamimages"] },
             'aks-acr:extraPullFrom[0] is "teamimages"; use an id such as /subscriptions/<subscription id>/resourceGroups/<group>/providers/Microsoft.ContainerRegistry/registries/<name>',
+        ],
+        [
+            "promoting what the stack runs itself",
+            { image: { promote: "dev" } },
+            'aks-acr:image.promote is "dev", this stack itself; name the one before it',
+        ],
+        [
+            "promoting from a path",
+            { image: { promote: "org/aks-acr/dev" } },
+            'aks-acr:image.promote is "org/aks-acr/dev"; use the name of another stack of this project',
+        ],
+        [
+            "autoscaling without an end",
+            { workload: { autoscale: { minReplicas: 3 } } },
+            "aks-acr:workload.autoscale.maxReplicas is missing; set it to a whole number from 1 to 1000",
+        ],
+        [
+            "autoscaling upside down",
+            { workload: { autoscale: { minReplicas: 5, maxReplicas: 3 } } },
+            "aks-acr:workload.autoscale.minReplicas is 5, above maxReplicas 3; use at most maxReplicas",
+        ],
+        [
+            "a tag that is a number",
+            { tags: { cost: 42 } },
+            'aks-acr:tags is {"cost":42}; use up to 50 names of 1 to 512 characters without <>%&\\?/, each with a text of up to 256',
         ],
         [
             "a wait of a day",

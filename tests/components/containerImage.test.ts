@@ -1,8 +1,9 @@
 import { readFileSync } from "node:fs";
 import { inspect } from "node:util";
-import { ContainerImage, type ContainerImageArgs, digestOf } from "../../components/containerImage";
-import { OutputError } from "../../components/outputError";
+import { ContainerImage, type ContainerImageArgs } from "../../components/containerImage";
+import { digestOf } from "../../components/registryImage";
 import { exchangeForRegistryToken } from "../../components/registryToken";
+import { UserError } from "../../components/userError";
 import { inputsOf, mockedStack, resolved } from "./stack";
 
 const fetchMock = jest.spyOn(globalThis, "fetch");
@@ -153,7 +154,7 @@ describe("a digest", () => {
 
 describe("an error from inside an output", () => {
     it("is inspected, as the SDK does, without what hangs on to it", () => {
-        const error = Object.assign(new OutputError("no token"), {
+        const error = Object.assign(new UserError("no token"), {
             promise: Promise.resolve({ all: "things" }),
         });
         expect(inspect(error, { colors: true })).toBe("no token");

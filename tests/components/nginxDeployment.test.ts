@@ -92,6 +92,19 @@ describe("NginxDeployment", () => {
         },
     );
 
+    it("leaves the count of autoscaled pods to the autoscaler", async () => {
+        const mocks = await deployed({ autoscale: { minReplicas: 3, maxReplicas: 10, cpuPercent: 70 } });
+        expect(inputsOf(mocks, "kubernetes:apps/v1:Deployment").spec).not.toHaveProperty("replicas");
+        const target = { type: "Utilization", averageUtilization: 70 };
+        expect(inputsOf(mocks, "kubernetes:autoscaling/v2:HorizontalPodAutoscaler").spec).toEqual({
+            scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: "nginx0-deployment" },
+            minReplicas: 3,
+            maxReplicas: 10,
+            metrics: [{ type: "Resource", resource: { name: "cpu", target } }],
+        });
+        expect((await deployed()).of("kubernetes:autoscaling/v2:HorizontalPodAutoscaler")).toEqual([]);
+    });
+
     it("is reached through a Service, and drained one pod at a time", async () => {
         const mocks = await deployed();
         expect(inputsOf(mocks, "kubernetes:core/v1:Service").spec).toEqual({

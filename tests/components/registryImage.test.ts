@@ -1,6 +1,11 @@
-import { architecturesOfImage } from "../../components/registryImage";
+import { architecturesOfImage, copyImage, partsOf } from "../../components/registryImage";
 
-const ref = `team/nginx@sha256:${"0".repeat(64)}`;
+const image = {
+    loginServer: "team.azurecr.io",
+    repository: "team/nginx",
+    digest: `sha256:${"0".repeat(64)}`,
+    refreshToken: "refresh",
+};
 const fetchMock = jest.spyOn(globalThis, "fetch");
 
 /** A registry that has these answers, by path. */
@@ -13,7 +18,7 @@ function serving(answers: Record<string, Response>) {
 }
 
 const token = () => Response.json({ access_token: "access" });
-const architectures = () => architecturesOfImage("team.azurecr.io", ref, "refresh");
+const architectures = () => architecturesOfImage(image);
 
 describe("the architectures of an image in a registry", () => {
     it("are those of an index", async () => {
@@ -57,7 +62,86 @@ describe("the architectures of an image in a registry", () => {
     it("cannot be told where the registry refuses", async () => {
         serving({ "/oauth2/token": new Response(null, { status: 401 }) });
         await expect(architectures()).rejects.toThrow(
-            "https://team.azurecr.io/oauth2/token answers HTTP 401",
+            "GET https://team.azurecr.io/oauth2/token is answered with HTTP 401.",
         );
+    });
+});
+
+/** Two registries by the distribution protocol, with what they hold: manifests and blobs by digest or tag. */
+function registries(contents: Record<string, Map<string, string>>) {
+    const requests: string[] = [];
+    fetchMock.mockReset();
+    fetchMock.mockImplementation(async (input, { method = "GET", body } = {}) => {
+        const url = new URL(String(input));
+        const held = contents[url.hostname] as Map<string, string>;
+        const name = url.pathname.split("/").at(-1) ?? "";
+        if (url.pathname === "/oauth2/token") return token();
+        requests.push(`${method} ${url.hostname} ${name || "uploads"}`);
+        if (method === "POST")
+            return new Response(null, { status: 202, headers: { location: "/upload/1?state=x" } });
+        if (method === "PUT") {
+            const digest = url.searchParams.get("digest") ?? name;
+            held.set(digest, typeof body === "string" ? body : Buffer.from(body as ArrayBuffer).toString());
+            return new Response(null, { status: 201 });
+        }
+        const content = held.get(name);
+        const headers = { "content-type": "application/json", "docker-content-digest": name };
+        return content === undefined
+            ? new Response(null, { status: 404 })
+            : new Response(method === "HEAD" ? null : content, { headers });
+    });
+    return requests;
+}
+
+describe("a copy of an image", () => {
+    const manifest = JSON.stringify({ config: { digest: "sha256:c" }, layers: [{ digest: "sha256:l" }] });
+    const source = () =>
+        new Map([
+            [image.digest, manifest],
+            ["sha256:c", "config"],
+            ["sha256:l", "layer"],
+        ]);
+    const to = { ...image, loginServer: "prod.azurecr.io" };
+
+    it("has every byte, under the same digest and a tag", async () => {
+        const target = new Map<string, string>();
+        registries({ "team.azurecr.io": source(), "prod.azurecr.io": target });
+        await copyImage(image, to, "v1");
+        expect(Object.fromEntries(target)).toEqual({ ...Object.fromEntries(source()), v1: manifest });
+    });
+
+    it("sends nothing that is there already", async () => {
+        const target = new Map([...source(), ["v1", manifest]]);
+        const requests = registries({ "team.azurecr.io": source(), "prod.azurecr.io": target });
+        await copyImage(image, to, "v1");
+        expect(requests.filter((request) => /^(POST|PUT) .*(uploads|sha256)/.test(request))).toEqual([]);
+    });
+
+    it("takes the images of all platforms along", async () => {
+        const index = JSON.stringify({ manifests: [{ digest: "sha256:m" }] });
+        const target = new Map<string, string>();
+        const held = source().set(image.digest, index).set("sha256:m", manifest);
+        registries({ "team.azurecr.io": held, "prod.azurecr.io": target });
+        await copyImage(image, to, "v1");
+        expect([...target.keys()].sort()).toEqual(
+            [image.digest, "sha256:c", "sha256:l", "sha256:m", "v1"].sort(),
+        );
+    });
+
+    it("of an image that is gone says what to do", async () => {
+        registries({ "team.azurecr.io": new Map(), "prod.azurecr.io": new Map() });
+        await expect(copyImage(image, to, "v1")).rejects.toThrow(
+            `team.azurecr.io no longer has team/nginx@${image.digest}. Deploy it there again, then promote that.`,
+        );
+    });
+});
+
+describe("an image's name", () => {
+    it("is taken apart, with a port and a path", () => {
+        expect(partsOf(`127.0.0.1:5000/team/nginx@${image.digest}`)).toEqual({
+            loginServer: "127.0.0.1:5000",
+            repository: "team/nginx",
+            digest: image.digest,
+        });
     });
 });

@@ -1,5 +1,5 @@
 import { resourceGroupName } from "../../components/resourceGroup";
-import { mockedStack, resolved, withGroup } from "./stack";
+import { inputsOf, mockedStack, resolved, withGroup } from "./stack";
 
 const groupType = "azure-native:resources:ResourceGroup";
 
@@ -8,6 +8,12 @@ describe("the resource group", () => {
         const mocks = await mockedStack();
         expect(await resolved(resourceGroupName("aks-acr", undefined, "dev"))).toMatch(/^aks-acr[\da-f]{8}$/);
         expect(mocks.of(groupType)).toHaveLength(1);
+    });
+
+    it("takes tags", async () => {
+        const mocks = await mockedStack();
+        await resolved(resourceGroupName("aks-acr", undefined, "dev", { tags: { team: "web" } }));
+        expect(inputsOf(mocks, groupType)).toEqual({ tags: { team: "web" } });
     });
 
     it("is never changed where it exists", async () => {

@@ -323,7 +323,7 @@ describe("a cluster with a service principal", () => {
 describe("a cluster with local accounts disabled", () => {
     it("is logged in to by the caller's Azure login, and asks nobody for a device code", async () => {
         const groups = await azure("ad", "group", "list");
-        const admins = groups.find((group: any) => group.name === "platform-admins").objectId;
+        const admins = groups.find((group: any) => group.displayName === "platform-admins").id;
         await made(
             `az aks create --name locked --resource-group team --enable-aad --aad-admin-group-object-ids ${admins} --disable-local-accounts`,
         );
@@ -359,7 +359,7 @@ describe("a registry in ABAC mode", () => {
             (user: any) => user.name === "owner@example.com",
         );
         await az(
-            `az role assignment create --assignee ${owner.objectId} --role "Container Registry Repository Writer" --scope ${ids.abacimages}`,
+            `az role assignment create --assignee ${owner.id} --role "Container Registry Repository Writer" --scope ${ids.abacimages}`,
         );
         configure("abac", { ...abac, "aks-acr:registry": abacimages });
         const { code, output } = await up("abac");
@@ -437,7 +437,7 @@ describe("a run that lacks something", () => {
             'aks-acr:cluster.name is "web"',
             'aks-acr:registry.name is "nothing"',
         ]);
-        await succeed("run", "stack", "rm", "--yes", "--stack", "lacking");
+        await succeed("run", "destroy", "--yes", "--skip-preview", "--remove", "--stack", "lacking");
     });
 });
 
