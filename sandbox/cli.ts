@@ -6,14 +6,21 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { writePrivate } from "./certificates";
 import { dockerAnswers } from "./docker";
-import { defaultStack, engineEnvironment, layOutEngine, pulumi, selectDefaultStack } from "./engine";
+import {
+    defaultStack,
+    engineEnvironment,
+    layOutEngine,
+    makeStacks,
+    pulumi,
+    selectDefaultStack,
+} from "./engine";
 import { home, id, makeHome, paths } from "./home";
 import { cleanUp } from "./processes";
 import { duration } from "./progress";
-import { showResult } from "./result";
+import { showResult, showStacks } from "./result";
 import { installTools } from "./tools";
 
-// The sandbox's commands: `npm start`, `npm stop`, `npm run sandbox -- <pulumi arguments>`, `npm run sandbox:azure -- ...`.
+// The sandbox's commands: `npm start`, `npm stop`, `npm run sandbox -- <pulumi arguments>`, `npm run sandbox:azure -- ...`, `npm run sandbox:promote`.
 
 const authority = join(paths.certificates, "authority.crt");
 
@@ -114,6 +121,23 @@ async function run(args: string[]): Promise<number> {
     return await pulumi(args, await bringUp());
 }
 
+/** Takes what dev is to run through all stacks, the next one only when the one before it runs; more arguments go to `pulumi up`. */
+async function promote(args: string[]): Promise<number> {
+    const environment = await bringUp();
+    const stacks = [defaultStack, "staging", "prod"];
+    await makeStacks(environment, stacks);
+    console.log("\nBefore:");
+    await showStacks(environment, stacks);
+    for (const stack of stacks) {
+        console.log(`\n${stack}:`);
+        const code = await pulumi(["up", "--yes", "--skip-preview", "--stack", stack, ...args], environment);
+        if (code !== 0) return code;
+    }
+    console.log("\nAfter:");
+    await showStacks(environment, stacks);
+    return 0;
+}
+
 async function azure(args: string[]): Promise<number> {
     await bringUp();
     const { output } = await control<{ output: string }>("azure", { args });
@@ -121,7 +145,7 @@ async function azure(args: string[]): Promise<number> {
     return 0;
 }
 
-const commands: Record<string, (args: string[]) => Promise<number>> = { start, stop, run, azure };
+const commands: Record<string, (args: string[]) => Promise<number>> = { start, stop, run, promote, azure };
 
 const [command = "", ...args] = process.argv.slice(2);
 commands[command]?.(args).then(

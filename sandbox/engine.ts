@@ -170,6 +170,14 @@ function stackNames(): string[] {
     return files.filter((name) => name.endsWith(".json")).map((name) => name.slice(0, -".json".length));
 }
 
+/** Makes those of the stacks that are not there, each with the settings of its file in the checkout. */
+export async function makeStacks(environment: NodeJS.ProcessEnv, names: string[]): Promise<void> {
+    for (const name of names.filter((each) => !stackNames().includes(each))) {
+        const code = await pulumi(["stack", "init", name, "--no-select"], environment, "ignore");
+        if (code !== 0) throw new Error(`pulumi stack init ended with exit code ${code}; see above.`);
+    }
+}
+
 /**
  * Makes the default stack and selects it where there is none: no stack at all, for whoever renames it is not given it
  * again; or, where it is `needed`, no default stack.

@@ -51,7 +51,26 @@ export async function showResult(environment: NodeJS.ProcessEnv): Promise<void> 
         console.log(`    ${name}  ${phase}  ${node}  ${digest}`);
     const serving = pods.find(({ ready }) => ready);
     if (!serving) return console.log("No pod is ready; `npm run sandbox -- up` waits for them and says why.");
-    const page = await (await fetch(`http://${serving.address}/`)).text();
     console.log(`\nThe page from ${serving.name} (http://${serving.address}/):\n`);
-    console.log(page.trimEnd().replace(/^/gm, "    "));
+    console.log((await pageOf(serving)).trimEnd().replace(/^/gm, "    "));
+}
+
+/** Shows in a line for each stack which digest runs there, and the first heading of the page. */
+export async function showStacks(environment: NodeJS.ProcessEnv, stacks: string[]): Promise<void> {
+    // A kubeconfig for Microsoft Entra runs kubelogin.
+    process.env.PATH = environment.PATH;
+    const lines = stacks.map(async (stack) => {
+        const { kubeconfig, namespace = "", imageDigest } = await stackOutputs(environment, stack);
+        if (!kubeconfig) return `    ${stack}: nothing runs`;
+        const serving = (await podsOf(connect(kubeconfig), namespace)).find(
+            ({ ready, digest }) => ready && digest === imageDigest,
+        );
+        const page = serving ? await pageOf(serving) : "";
+        return `    ${stack}: ${imageDigest}  ${/<h1>(.*?)<\/h1>/.exec(page)?.[1] ?? "no pod is ready"}`;
+    });
+    console.log((await Promise.all(lines)).join("\n"));
+}
+
+async function pageOf({ address }: { address: string }): Promise<string> {
+    return await (await fetch(`http://${address}/`)).text();
 }

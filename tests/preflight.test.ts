@@ -144,6 +144,24 @@ describe("the preflight", () => {
         });
     });
 
+    it("promotes by digest what another stack runs: out of the same registry, or copied from its own", async () => {
+        const { mocks } = await scene();
+        runs(mocks, `teamimages.azurecr.io/nginx@${digest}`);
+        const same = await plan({ ...both, image: { promote: "staging" } });
+        expect(same.image).toEqual({ ref: `nginx@${digest}`, permissions: "rbac" });
+        expect(same.promoted).toEqual({
+            from: "staging",
+            image: `teamimages.azurecr.io/nginx@${digest}`,
+            digest,
+        });
+        runs(mocks, `others.azurecr.io/nginx@${digest}`);
+        expect((await plan({ ...both, image: { promote: "staging" } })).image).toEqual({
+            copy: `others.azurecr.io/nginx@${digest}`,
+            tag: "v1",
+            permissions: "rbac",
+        });
+    });
+
     it("goes on without what the caller may not see of an image", async () => {
         await scene();
         fetchMock.mockResolvedValue(new Response(null, { status: 401 }));
@@ -347,6 +365,20 @@ describe("the preflight refuses", () => {
             { cluster: { agentPoolProfiles: [pool("Standard_D4ps_v6")] } },
         ],
         [
+            "promoting from a stack that runs nothing",
+            () => ({ ...both, image: { promote: "staging" } }),
+            () =>
+                'aks-acr:image.promote is "staging", which runs no image yet; run `pulumi up --stack staging` first',
+            { prepare: ({ mocks }) => runs(mocks, undefined) },
+        ],
+        [
+            "promoting a digest that is gone",
+            () => ({ ...both, image: { promote: "staging" } }),
+            () =>
+                `aks-acr:image.promote is "staging", which the registry others.azurecr.io does not have (apache@${digest}); \`az acr manifest list-metadata --registry others.azurecr.io --name apache\` shows what it has`,
+            { prepare: ({ mocks }) => runs(mocks, `others.azurecr.io/apache@${digest}`) },
+        ],
+        [
             "an image to push where docker does not run",
             () => both,
             () => jest.requireActual("../requirements.cjs").advice.docker,
@@ -364,9 +396,20 @@ describe("the preflight refuses", () => {
         const touched = team.mocks.resources.length;
         expect(await problemsOf(values(team))).toEqual([problem(team)]);
         const made = team.mocks.resources.slice(touched).map(({ type }) => type);
-        expect(made.filter((type) => type !== "pulumi:providers:azure-native")).toEqual([]);
+        // What is only in the state, to look things up with.
+        const lookups = ["pulumi:providers:azure-native", "pulumi:pulumi:StackReference"];
+        expect(made.filter((type) => !lookups.includes(type))).toEqual([]);
     });
 });
+
+/** Lets every other stack run this image. */
+function runs(mocks: Scene["mocks"], image: string | undefined) {
+    const { newResource } = Object.getPrototypeOf(mocks) as Scene["mocks"];
+    mocks.newResource = async (args) =>
+        args.type === "pulumi:pulumi:StackReference"
+            ? { id: args.name, state: { name: args.name, outputs: { image }, secretOutputNames: [] } }
+            : newResource.call(mocks, args);
+}
 
 const stranger = "77777777-1111-4222-8333-444444444444";
 

@@ -26,7 +26,7 @@ export async function mockedStack(
                 }),
             ),
         );
-    await pulumi.runtime.setMocks(mocks, "aks-acr", "dev", preview);
+    await pulumi.runtime.setMocks(mocks, "aks-acr", "dev", preview, "organization");
     // The SDK's mocks do not know error hooks yet; what a hook does is tested by itself.
     const monitor = pulumi.runtime.getMonitor() as unknown as { registerErrorHook: unknown };
     monitor.registerErrorHook = (_: unknown, done: (error: null) => void) => done(null);

@@ -1,0 +1,124 @@
+import { rmSync } from "node:fs";
+import { azure, edit, inHome, type Outputs, ownPage, sandbox, succeed } from "./sandbox";
+
+// Three stacks with the checkout's own settings, side by side, each with a cluster of its own.
+jest.setTimeout(20 * 60_000);
+
+type Promoted = Outputs & { promotion: { from: string; image: string; digest: string; at: string } };
+
+async function outputsOf(stack: string): Promise<Promoted> {
+    return JSON.parse(await succeed("run", "stack", "output", "--json", "--show-secrets", "--stack", stack));
+}
+
+/** What `promote` shows after `Before:` or `After:`, by stack: the digest and the page's heading. */
+function shown(output: string, when: "Before" | "After"): Record<string, string> {
+    const lines = output.split(`\n${when}:\n`)[1]?.split("\n\n")[0] ?? "";
+    return Object.fromEntries(
+        [...lines.matchAll(/^ {4}(\w+): (.*)$/gm)].map(([, stack = "", what = ""]) => [stack, what]),
+    );
+}
+
+beforeAll(async () => {
+    await sandbox("stop");
+    rmSync(inHome(), { recursive: true, force: true });
+});
+
+afterAll(async () => {
+    await sandbox("stop");
+});
+
+describe("three stacks", () => {
+    it("run the same digest, each out of a registry of its own", async () => {
+        const output = await succeed("promote");
+        expect(shown(output, "Before")).toEqual({
+            dev: "nothing runs",
+            staging: "nothing runs",
+            prod: "nothing runs",
+        });
+        const [dev, staging, prod] = await Promise.all(["dev", "staging", "prod"].map(outputsOf));
+        const line = `${dev?.imageDigest}  Hello from AKS`;
+        expect(shown(output, "After")).toEqual({ dev: line, staging: line, prod: line });
+        expect(new Set([dev, staging, prod].map((each) => each?.loginServer)).size).toBe(3);
+        expect(staging?.promotion).toMatchObject({
+            from: "dev",
+            image: dev?.image,
+            digest: dev?.imageDigest,
+        });
+        expect(prod?.promotion).toMatchObject({ from: "staging", image: staging?.image });
+        expect(staging?.image).toBe(`${staging?.loginServer}/nginx@${dev?.imageDigest}`);
+    });
+
+    it("are unchanged by another promotion of the same, the time of it included", async () => {
+        const before = await outputsOf("prod");
+        const output = await succeed("promote");
+        expect(output.match(/Resources:\n +\d+ unchanged\n/g)).toHaveLength(3);
+        expect((await outputsOf("prod")).promotion).toEqual(before.promotion);
+    });
+
+    it("take a change from dev to staging to prod", async () => {
+        const page = ownPage();
+        edit(page, "Hello from AKS", "Hello, everybody");
+        const output = await succeed("promote");
+        const { imageDigest } = await outputsOf("dev");
+        for (const stack of ["dev", "staging", "prod"]) {
+            expect(shown(output, "Before")[stack]).toMatch(/Hello from AKS$/);
+            expect(shown(output, "After")[stack]).toBe(`${imageDigest}  Hello, everybody`);
+        }
+    });
+
+    it("share a registry where one is named: nothing is copied, and each has a grant of its own", async () => {
+        const { registryId, image } = await outputsOf("dev");
+        await succeed("run", "stack", "init", "sharing", "--no-select");
+        const set = (path: string, value: string) =>
+            succeed("run", "config", "set", "--path", `aks-acr:${path}`, value, "--stack", "sharing");
+        const { clusterId } = await outputsOf("staging");
+        await set("image.promote", "dev");
+        await set("registry.id", registryId);
+        await set("cluster.id", clusterId);
+        await set("workload.namespace", "sharing");
+        await succeed("run", "up", "--yes", "--skip-preview", "--stack", "sharing");
+        const sharing = await outputsOf("sharing");
+        expect(sharing.image).toBe(image);
+        expect(sharing.pullAccess).toMatchObject({ scope: registryId, state: "assigned" });
+        const grants = await azure("role", "assignment", "list", "--scope", registryId);
+        expect(grants).toHaveLength(2);
+        await succeed("run", "destroy", "--yes", "--skip-preview", "--stack", "sharing");
+    });
+
+    it("refuse in the preview what was never deployed", async () => {
+        await succeed("run", "stack", "init", "empty", "--no-select");
+        await succeed("run", "stack", "init", "early", "--no-select");
+        await succeed("run", "config", "set", "--path", "aks-acr:image.promote", "empty", "--stack", "early");
+        const { code, output } = await sandbox("run", "preview", "--stack", "early");
+        expect(code).not.toBe(0);
+        expect(output).toContain(
+            'aks-acr:image.promote is "empty", which runs no image yet; run `pulumi up --stack empty` first',
+        );
+    });
+
+    it("protect production: destroy is refused, and says how to unprotect", async () => {
+        const { code, output } = await sandbox(
+            "run",
+            "destroy",
+            "--yes",
+            "--skip-preview",
+            "--stack",
+            "prod",
+        );
+        expect(code).not.toBe(0);
+        expect(output).toMatch(/pulumi state unprotect/);
+        const { clusterId } = await outputsOf("prod");
+        expect((await azure("resource", "list")).map(({ id }: any) => id)).toContain(clusterId);
+    });
+
+    it("refuse in the preview a digest that is gone from its registry", async () => {
+        const { registryName } = await outputsOf("dev");
+        const images = inHome("registries", registryName, "images");
+        rmSync(images, { recursive: true, force: true });
+        const { code, output } = await sandbox("run", "preview", "--stack", "staging");
+        expect(code).not.toBe(0);
+        expect(output).toMatch(
+            /aks-acr:image\.promote is "dev", which the registry .* does not have \(nginx@sha256:/,
+        );
+    });
+});
