@@ -51,7 +51,7 @@ export function previewReport(input: string, options: { allowReplace?: boolean; 
     const parts = !preview
         ? ["**No preview:** run `pulumi preview --json > preview.json` and give that file to the report."]
         : errors.length > 0
-          ? ["**Failed:** the preview ended with an error; it did not find all changes.", block(errors)]
+          ? [refusal(errors), block(errors)]
           : [decision(steps, guarded, isAllowed)];
     if (options.stack !== undefined) parts.unshift(`## ${code(options.stack)}`);
     parts.push(...sections(steps));
@@ -91,6 +91,24 @@ function tally(words: string[]): string {
         `${count} ${count === 1 ? word : `${word.replace(/y$/, "ie")}s`}`;
     const unique = [...new Set(words)];
     return unique.map((word) => counted(word, words.filter((each) => each === word).length)).join(", ");
+}
+
+/** The first line about a preview that failed: what the engine refuses because it is protected, or that it is not all. */
+function refusal(errors: string[]): string {
+    const refused = errors.flatMap((error) => [
+        ...error.matchAll(/unable to (replace|delete) resource "([^"]+)"[^"]*marked for protection/g),
+    ]);
+    const would = ["replace", "delete"].flatMap((op) => {
+        const some = refused.filter(([, each]) => each === op).map(([, , urn = ""]) => urn);
+        return some.length > 0
+            ? [`${op} ${some.map((urn) => `${kindOf(urn)} ${nameOf(urn)}`).join(" and ")}`]
+            : [];
+    });
+    if (would.length === 0)
+        return "**Failed:** the preview ended with an error; it did not find all changes.";
+    const way =
+        "If it is meant, set `aks-acr:protect` to false in a change of its own first; if not, take back what asks for it.";
+    return `**Stop:** this would ${would.join(" and ")}, which is protected, so Pulumi refuses. ${way}`;
 }
 
 /** The line that says what the reader must decide. */

@@ -601,3 +601,32 @@ describe("the command", () => {
         expect(status).toBe(2);
     });
 });
+
+describe("a preview of a protected stack", () => {
+    const urn = (name: string) =>
+        `urn:pulumi:prod::aks-acr::aks-acr:index:AksCluster$azure-native:containerservice:${name}`;
+    const refused = (operation: string, resource: string) =>
+        `unable to ${operation} resource "${resource}"\nas it is currently marked for protection. To unprotect the resource, remove the \`protect\` flag`;
+
+    it("says what it would replace, and that Pulumi refuses", () => {
+        const diagnostics = [
+            { severity: "error", message: refused("replace", urn("ManagedCluster::cluster")) },
+            { severity: "error", message: refused("replace", urn("AgentPool::cluster-apps")) },
+        ];
+        const { markdown, exitCode } = previewReport(JSON.stringify({ diagnostics }));
+        expect(markdown.split("\n")[0]).toBe(
+            "**Stop:** this would replace AKS cluster `cluster` and node pool `cluster-apps`, which is protected, so Pulumi refuses. " +
+                "If it is meant, set `aks-acr:protect` to false in a change of its own first; if not, take back what asks for it.",
+        );
+        expect(exitCode).toBe(2);
+    });
+
+    it("says what it would delete", () => {
+        const diagnostics = [
+            { severity: "error", message: refused("delete", urn("ManagedCluster::cluster")) },
+        ];
+        expect(previewReport(JSON.stringify({ diagnostics })).markdown).toMatch(
+            /^\*\*Stop:\*\* this would delete AKS cluster `cluster`, which is protected/,
+        );
+    });
+});
