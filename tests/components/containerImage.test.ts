@@ -153,6 +153,12 @@ describe("a digest", () => {
 });
 
 describe("an error from inside an output", () => {
+    it("keeps its message, whatever the SDK puts before it", () => {
+        const error = new UserError("no token");
+        error.message = `error serializing property "registry": ${error.message}`;
+        expect(error.message).toBe("no token");
+    });
+
     it("is inspected, as the SDK does, without what hangs on to it", () => {
         const error = Object.assign(new UserError("no token"), {
             promise: Promise.resolve({ all: "things" }),

@@ -66,6 +66,15 @@ describe("three stacks", () => {
         }
     });
 
+    it("pass the policy pack, production included", async () => {
+        const pack = ["--policy-pack", "policy", "--policy-pack-config", "policy/sandbox.json"];
+        for (const stack of ["dev", "staging", "prod"]) {
+            const output = await succeed("run", "preview", "--stack", stack, ...pack);
+            expect(output).toContain("✅ aks-acr@v0.1.0 (local: policy)");
+            expect(output).not.toMatch(/\[(mandatory|advisory)\]/);
+        }
+    });
+
     it("share a registry where one is named: nothing is copied, and each has a grant of its own", async () => {
         const { registryId, image } = await outputsOf("dev");
         await succeed("run", "stack", "init", "sharing", "--no-select");

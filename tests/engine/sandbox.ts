@@ -72,10 +72,9 @@ export function changes(output: string): string[] {
     const lines = output.matchAll(
         /^ *(?:\+|~|-|\+-|-\+|\+\+|--) +(\S+) (\S+) (created|updated|deleted|replaced)\b/gm,
     );
-    return [...lines]
-        .map(([, type, name, done]) => `${type} ${name} ${done}`)
-        .filter((line) => !/^(pulumi:pulumi:Stack|aks-acr:)/.test(line))
-        .sort();
+    const all = [...lines].map(([, type, name, done]) => `${type} ${name} ${done}`);
+    // A line can come again with a later message.
+    return [...new Set(all)].filter((line) => !/^(pulumi:pulumi:Stack|aks-acr:)/.test(line)).sort();
 }
 
 /** What the sandbox's Azure answers, as JSON. */

@@ -42,6 +42,9 @@ async function outputsOf(name: string): Promise<Outputs & { pullAccess: { comman
     return JSON.parse(await succeed("run", ...command));
 }
 
+// A kubeconfig for Microsoft Entra runs kubelogin, the sandbox's here.
+process.env.PATH = `${inHome("bin")}:${process.env.PATH}`;
+
 /** Resolves once the stack's pods are Running and Ready, from the digest that its outputs name. */
 async function running(name: string, seconds = 30): Promise<void> {
     const { kubeconfig, namespace, imageDigest } = await outputsOf(name);
@@ -356,7 +359,7 @@ describe("a registry in ABAC mode", () => {
 
     it("ignores AcrPull, which is recognised", async () => {
         const owner = (await azure("ad", "user", "list")).find(
-            (user: any) => user.name === "owner@example.com",
+            (user: any) => user.userPrincipalName === "owner@example.com",
         );
         await az(
             `az role assignment create --assignee ${owner.id} --role "Container Registry Repository Writer" --scope ${ids.abacimages}`,
@@ -476,7 +479,7 @@ describe("a stack that changes its way", () => {
         expect(output).toContain(
             `${id} is there already. Set aks-acr:registry.id to that id to use it as it is`,
         );
-        const parent = "registry=urn:pulumi:switched::aks-acr::aks-acr:index:ContainerRegistry::registry";
+        const parent = "component=urn:pulumi:switched::aks-acr::aks-acr:index:ContainerRegistry::registry";
         await succeed(
             ...["run", "import", "--yes", "--stack", "switched", "--protect=false", "--generate-code=false"],
             ...["azure-native:containerregistry:Registry", "registry", id, "--parent", parent],
