@@ -288,7 +288,8 @@ let usable: Promise<Docker> | undefined;
 
 /** What app/Dockerfile builds on. */
 function baseImage(): string {
-    const dockerfile = readFileSync(join(checkout, "app", "Dockerfile"), "utf8");
+    const file = join(checkout, "app", "Dockerfile");
+    const dockerfile = existsSync(file) ? readFileSync(file, "utf8") : "";
     return /^FROM\s+(\S+)/m.exec(dockerfile)?.[1] ?? "nginx";
 }
 
