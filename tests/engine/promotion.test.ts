@@ -56,10 +56,12 @@ describe("three stacks", () => {
     });
 
     it("take a change from dev to staging to prod", async () => {
+        const { imageDigest: before } = await outputsOf("dev");
         const page = ownPage();
-        edit(page, "Hello from AKS", "Hello, everybody");
+        edit(page, "<h1>Hello from AKS</h1>", "<h1>Hello, everybody</h1>");
         const output = await succeed("promote");
         const { imageDigest } = await outputsOf("dev");
+        expect(imageDigest).not.toBe(before);
         for (const stack of ["dev", "staging", "prod"]) {
             expect(shown(output, "Before")[stack]).toMatch(/Hello from AKS$/);
             expect(shown(output, "After")[stack]).toBe(`${imageDigest}  Hello, everybody`);
