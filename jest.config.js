@@ -7,6 +7,8 @@ const shared = {
 };
 
 module.exports = {
+    // A busy machine is slow, which is no failure.
+    testTimeout: 60_000,
     projects: [
         {
             ...shared,
