@@ -1,5 +1,5 @@
 import { AgentPool } from "@pulumi/azure-native/containerservice/agentPool.js";
-import { listManagedClusterUserCredentialsOutput } from "@pulumi/azure-native/containerservice/listManagedClusterUserCredentials.js";
+import { listManagedClusterUserCredentials } from "@pulumi/azure-native/containerservice/listManagedClusterUserCredentials.js";
 import { ManagedCluster } from "@pulumi/azure-native/containerservice/managedCluster.js";
 import { Provider } from "@pulumi/kubernetes/provider.js";
 import * as pulumi from "@pulumi/pulumi";
@@ -9,6 +9,7 @@ import { clusterProperties, type NewClusterArgs, placed } from "./clusterPropert
 import { retryWhilePropagating } from "./errorHooks";
 import type { UsableCluster } from "./existing";
 import { usableKubeconfig } from "./kubeconfig";
+import { UserError } from "./userError";
 
 export type { NewClusterArgs } from "./clusterProperties";
 
@@ -49,6 +50,8 @@ export class AksCluster extends pulumi.ComponentResource {
                 // Says which cluster it is, known before it exists: new credentials replace nothing. That a new cluster does
                 // is for `replaceWith` of what is on it to say.
                 clusterIdentifier: pulumi.interpolate`${cluster.resourceGroupName}/${"existing" in args ? cluster.clusterName : args.name}`,
+                // What the program says of its objects holds: also a field that `kubectl scale` has taken is mended.
+                enablePatchForce: true,
             },
             { parent: this },
         );
@@ -84,16 +87,25 @@ export class AksCluster extends pulumi.ComponentResource {
                     ...agentPoolProfile(pool),
                     agentPoolName: pool.name,
                     mode: "User",
+                    ...(args.kubernetesVersion !== undefined && {
+                        orchestratorVersion: args.kubernetesVersion,
+                    }),
                     resourceGroupName: args.resourceGroupName,
                     resourceName: cluster.name,
                 },
                 { parent: this },
             );
         }
-        const credentials = listManagedClusterUserCredentialsOutput(
-            { resourceGroupName: args.resourceGroupName, resourceName: cluster.name },
-            { parent: this },
-        );
+        const credentials = pulumi
+            .all([args.resourceGroupName, cluster.name, cluster.urn])
+            .apply(([resourceGroupName, resourceName, urn]) =>
+                listManagedClusterUserCredentials(
+                    { resourceGroupName, resourceName },
+                    { parent: this },
+                ).catch((error: Error) => {
+                    throw goneOr(error, resourceName, urn);
+                }),
+            );
         return {
             resource: cluster,
             clusterId: cluster.id,
@@ -105,6 +117,15 @@ export class AksCluster extends pulumi.ComponentResource {
             ),
         };
     }
+}
+
+/** What to do about a cluster that somebody deleted, or the error itself. */
+function goneOr(error: Error, name: string, urn: string): Error {
+    if (!/Status=404|ResourceNotFound/.test(error.message)) return error;
+    return new UserError(
+        `The cluster ${name}, which this stack made, is gone from Azure. \`pulumi state delete --target-dependents '${urn}'\` ` +
+            "lets the stack forget it and what was on it; `pulumi up` then makes both anew. `pulumi destroy` works as it is.",
+    );
 }
 
 /** Object id of the kubelet identity that AKS made. */

@@ -12,7 +12,10 @@ export interface NewClusterArgs {
     dnsPrefix?: string | undefined;
     /** `Free` (default), `Standard` for an API server with an SLA, `Premium` for long-term support. */
     tier?: "Free" | "Standard" | "Premium" | undefined;
-    /** Kubernetes version, such as `1.35`. Default: AKS's own, upgraded by `upgradeChannel`. */
+    /**
+     * Kubernetes version, such as `1.35`, of the control plane and of the nodes; beside user pools the system pool's nodes
+     * stay behind until somebody upgrades them ("Upgrade node pools"). Default: AKS's own, upgraded by `upgradeChannel`.
+     */
     kubernetesVersion?: pulumi.Input<string> | undefined;
     /** What AKS upgrades by itself. Default: `patch`. */
     upgradeChannel?: "none" | "patch" | "stable" | "rapid" | "node-image" | undefined;
@@ -57,6 +60,9 @@ export function clusterProperties(args: NewClusterArgs) {
                 ...agentPoolProfile(systemPool),
                 name: "system",
                 mode: "System",
+                // Nodes follow only when told. The cluster may tell all of its pools or none, so with pools of their own it is none.
+                ...(args.kubernetesVersion !== undefined &&
+                    !args.userPools?.length && { orchestratorVersion: args.kubernetesVersion }),
                 ...(onlyCriticalAddons && { nodeTaints: ["CriticalAddonsOnly=true:NoSchedule"] }),
             },
         ],

@@ -130,7 +130,10 @@ server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error,
     if (error) throw error;
     process.stdout.write(`${port}\n`);
 });
-process.on("SIGTERM", () => {
+function end() {
     stop();
     process.exit(0);
-});
+}
+process.on("SIGTERM", end);
+// An engine that was killed, or that failed, says nothing; what it held open closes.
+process.stdin.on("close", end).resume();

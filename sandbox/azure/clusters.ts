@@ -32,6 +32,7 @@ export const managedClusters: ResourceType = {
         const { id, body } = cluster;
         if (previous) {
             checkPower(previous, "updating", "Stopped");
+            checkPoolVersions(azure, cluster);
             checkUnchanged(body, previous.body, ["dnsPrefix", "nodeResourceGroup"]);
             const network = ["networkPlugin", "podCidr", "serviceCidr", "dnsServiceIP"];
             checkUnchanged(body.networkProfile, previous.body.networkProfile, network, "networkProfile.");
@@ -51,8 +52,11 @@ export const managedClusters: ResourceType = {
         if (brought) computed.identityProfile = { kubeletidentity: kubeletIdentity(azure, brought) };
         for (const { name: pool, ...profile } of previous === cluster ? [] : (body.agentPoolProfiles ?? [])) {
             const poolId = `${id}/agentPools/${pool}`;
+            const older = azure.resource(poolId);
+            const version = nodeVersion(profile, cluster, older);
             // A cluster's PUT adds no pool later on.
-            if (!previous || azure.resource(poolId)) azure.store(kept(poolId, agentPools.type, profile));
+            if (!previous || older)
+                azure.store({ ...kept(poolId, agentPools.type, profile), computed: { version } });
         }
         const clientId = pullsAs(cluster) ?? before ?? "";
         const entra = body.aadProfile !== undefined;
@@ -86,6 +90,10 @@ export const agentPools: ResourceType = {
         if (!cluster) throw notFound(clusterIdOf(id));
         checkPower(cluster, "updating", "Stopped");
         checkPool(body, previous);
+    },
+    apply(azure, { id, body, computed }, previous) {
+        const cluster = azure.resource(clusterIdOf(id));
+        if (cluster) computed.version = nodeVersion(body, cluster, previous);
     },
     view: poolView,
 };
@@ -167,21 +175,58 @@ function checkPool(profile: Properties, previous: Resource | undefined): void {
 }
 
 /** The version that a cluster runs after a PUT. */
-function versionOf({
-    name,
-    body,
-    computed: { currentKubernetesVersion: current = defaultVersion },
-}: Resource): string {
+function versionOf({ name, body, computed: { currentKubernetesVersion: before } }: Resource): string {
+    const current: string = before ?? defaultVersion;
     const wanted: string = body.kubernetesVersion ?? current;
-    const [, minor = ""] = /^(\d+\.\d+)(\.\d+)?$/.exec(wanted) ?? [];
-    if (current === wanted || (wanted === minor && current.startsWith(`${minor}.`))) return current;
+    if (isOf(wanted, current)) return current;
+    const minor = minorOf(wanted);
     const longTermSupport = body.sku?.tier === "Premium" && body.supportPlan === "AKSLongTermSupport";
     const old = longTermSupportOnly.includes(minor);
-    if (versions[minor] || (old && longTermSupport))
-        return wanted === minor ? (versions[minor] ?? `${minor}.0`) : wanted;
+    if (versions[minor] || (old && longTermSupport)) {
+        if (before) checkUpgrade(before, latest(wanted));
+        return latest(wanted);
+    }
     const state = old ? "only available for Long-Term Support (LTS)" : "not supported in this region";
     const message = `Managed cluster ${name} is on version ${wanted}${old ? "," : ""} which is ${state}. Please use [az aks get-versions] command to get the supported version list in this region. For more information, see https://aka.ms/supported-version-list`;
     throw aksError("K8sVersionNotSupported", message);
+}
+
+/** `1.35` of `1.35.6`, or nothing of what is no version. */
+const minorOf = (version: string) => /^(\d+\.\d+)(\.\d+)?$/.exec(version)?.[1] ?? "";
+/** Whether a version is the one wanted, or one of the wanted minor version. */
+const isOf = (wanted: string, version: string) => `${version}.`.startsWith(`${wanted}.`);
+/** A version, of a minor one its latest patch. */
+const latest = (wanted: string) =>
+    wanted === minorOf(wanted) ? (versions[wanted] ?? `${wanted}.0`) : wanted;
+
+/** AKS goes no version down, and past no minor version up ("Upgrade an AKS cluster"); its words are from public logs. */
+function checkUpgrade(from: string, to: string): void {
+    const steps = Number(minorOf(to).slice(2)) - Number(minorOf(from).slice(2));
+    const isHigher = (version: string) => from.localeCompare(version, "en", { numeric: true }) < 0;
+    if (isHigher(to) && steps <= 1) return;
+    const next = [minorOf(from), `1.${Number(minorOf(from).slice(2)) + 1}`].map((minor) => versions[minor]);
+    const available = next.filter((version) => version && isHigher(version)).join(" ");
+    const message = `${isHigher(to) ? "Upgrading" : "Downgrading"} Kubernetes version ${from} to ${to} is not allowed. Available upgrades: [${available}]. Please see https://aka.ms/aks-supported-k8s-ver for version details.`;
+    throw aksError("OperationNotAllowed", message);
+}
+
+/** The version of a pool's nodes after a PUT: a pool that is told none keeps its own, whatever the control plane's ("Upgrade node pools"). */
+function nodeVersion(
+    { orchestratorVersion: wanted }: Properties,
+    { computed }: Resource,
+    pool?: Resource,
+): string {
+    const current: string = pool?.computed.version ?? computed.currentKubernetesVersion;
+    return wanted === undefined || isOf(wanted, current) ? current : latest(wanted);
+}
+
+/** A cluster's PUT tells a version to all pools or to none, also of those that it leaves out; AKS's words are from public logs. */
+function checkPoolVersions(azure: Azure, { id, body }: Resource): void {
+    const told = (body.agentPoolProfiles ?? []).filter((each: Properties) => each.orchestratorVersion);
+    if (told.length === 0 || told.length === azure.resources(agentPools.type, id).length) return;
+    const message =
+        "Using managed cluster api, all Agent pools' OrchestratorVersion must be all specified or all unspecified. If all specified, they must be stay unchanged or the same with control plane. For agent pool specific change, please use per agent pool operations: https://aka.ms/agent-pool-rest-api";
+    throw aksError("NotAllAgentPoolOrchestratorVersionSpecifiedAndUnchanged", message);
 }
 
 /** Whether the caller may attach the identities, and the control plane's may use the kubelet's ("Use a pre-created kubelet managed identity"). */
@@ -311,9 +356,10 @@ function clusterView(azure: Azure, { id, name, body, computed, provisioningState
     };
 }
 
-function poolView(azure: Azure, { id, body, provisioningState }: Resource): Properties {
-    const { currentKubernetesVersion: version, powerState = running } =
+function poolView(azure: Azure, { id, body, computed, provisioningState }: Resource): Properties {
+    const { currentKubernetesVersion, powerState = running } =
         azure.resource(clusterIdOf(id))?.computed ?? {};
+    const { version = currentKubernetesVersion } = computed;
     return {
         ...{ count: 1, mode: "User", osType: "Linux", osSKU: "Ubuntu", type: "VirtualMachineScaleSets" },
         orchestratorVersion: version,

@@ -79,7 +79,8 @@ export function kubernetesProvider(report: Report): Provider {
         preview?: "create" | "update",
     ): Promise<KubernetesObject> {
         // What is to be replaced is still there at a preview, under another field manager.
-        const force = String(preview === "create" || annotation("patchForce", inputs) === "true");
+        const forced = annotation("patchForce", inputs) ?? String(config.enablePatchForce);
+        const force = String(preview === "create" || forced === "true");
         const query = { fieldManager, force, fieldValidation: "Warn", ...(preview && { dryRun: "All" }) };
         const { namespace: _, ...metadata } = inputs.metadata;
         const body = (await typeOf(inputs)).type.namespaced ? inputs : { ...inputs, metadata };
@@ -93,6 +94,18 @@ export function kubernetesProvider(report: Report): Provider {
             const message = `${inputs.kind} ${idOf(inputs)} was refused by the API server: ${error.message}${advice}`;
             throw new KubernetesError(error.status, error.reason, message);
         });
+    }
+
+    /** The vendor's plugin takes over nothing that is there already, unless its `upsertExistingObjects` says so. */
+    async function checkAbsent(inputs: Properties): Promise<void> {
+        if (String(config.upsertExistingObjects) === "true") return;
+        const { name } = (await typeOf(inputs)).type;
+        const live = await call("GET", await pathOf(inputs)).catch((error) => {
+            if (!isGone(error)) throw error;
+        });
+        if (!live) return;
+        const message = `${inputs.kind} ${idOf(inputs)} was refused by the API server: ${name} "${inputs.metadata.name}" already exists\nThis stack has not made it: delete it, choose another name, or take it over with \`pulumi import\`.`;
+        throw new KubernetesError(409, "AlreadyExists", message);
     }
 
     /** What would be after an update; the inputs where that cannot be told yet. */
@@ -207,8 +220,9 @@ export function kubernetesProvider(report: Report): Provider {
         async create({ urn }: Resource, inputs, preview, timeout?: number) {
             const manager = fieldManagerOf(inputs, {});
             if (preview) return { id: "", outputs: await previewed(inputs, manager, "create") };
+            const make = () => checkAbsent(inputs).then(() => apply(inputs, manager));
             for (const pause of createAgainAfter) {
-                const applied = await apply(inputs, manager).catch((error) => {
+                const applied = await make().catch((error) => {
                     if (!isGone(error)) throw error;
                     report(`${error.message} Trying again.`, { urn, passing: true });
                 });
@@ -216,7 +230,7 @@ export function kubernetesProvider(report: Report): Provider {
                     return { id: idOf(applied), outputs: await ready(urn, applied, manager, timeout) };
                 await sleep(pause);
             }
-            const applied = await apply(inputs, manager);
+            const applied = await make();
             return { id: idOf(applied), outputs: await ready(urn, applied, manager, timeout) };
         },
 

@@ -120,11 +120,25 @@ describe("AksCluster", () => {
         });
     });
 
-    it("gives out its kubeconfig as a secret, and a provider that knows which cluster it is", async () => {
+    it("tells a version to the nodes, too, unless there are further pools", async () => {
+        const pool = "azure-native:containerservice:AgentPool";
+        const one = await created({ kubernetesVersion: "1.35" });
+        expect(inputsOf(one.mocks, clusterType).agentPoolProfiles[0].orchestratorVersion).toBe("1.35");
+        const two = await created({ kubernetesVersion: "1.35", userPools: [{ name: "apps" }] });
+        expect(inputsOf(two.mocks, clusterType).agentPoolProfiles[0]).not.toHaveProperty(
+            "orchestratorVersion",
+        );
+        expect(inputsOf(two.mocks, pool, "cluster-apps").orchestratorVersion).toBe("1.35");
+    });
+
+    it("gives out its kubeconfig as a secret, and a provider that knows which cluster it is and mends its objects", async () => {
         const { mocks, cluster } = await created();
         expect(await resolved(cluster.kubeconfig)).toContain("current-context: dev");
         expect(await pulumi.isSecret(cluster.kubeconfig)).toBe(true);
-        expect(inputsOf(mocks, "pulumi:providers:kubernetes").clusterIdentifier).toBe("team/dev");
+        expect(inputsOf(mocks, "pulumi:providers:kubernetes")).toMatchObject({
+            clusterIdentifier: "team/dev",
+            enablePatchForce: "true",
+        });
     });
 
     it("lets AKS make the identities for who may not assign roles", async () => {

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { Agent, request as send } from "undici";
 import { connect } from "../../sandbox/kubernetes/client";
 import { podsOf } from "../../sandbox/result";
@@ -56,8 +56,8 @@ function leftovers(): string[] {
     const find = (...args: string[]) => execFileSync("find", args, { encoding: "utf8" });
     const ours = (text: string, mark: string | RegExp) => text.split("\n").filter((line) => line.match(mark));
     return [
-        ...ours(commandLines(), new RegExp(`${home}/|aks-acr/${id()}`)),
-        ...ours(readFileSync("/proc/self/mountinfo", "utf8"), new RegExp(`${home}/|aks-acr/${id()}`)),
+        ...ours(commandLines(), new RegExp(`${inHome()}/|aks-acr/${id()}`)),
+        ...ours(readFileSync("/proc/self/mountinfo", "utf8"), new RegExp(`${inHome()}/|aks-acr/${id()}`)),
         ...ours(execFileSync("ip", ["-oneline", "link"], { encoding: "utf8" }), `aa${id()}`),
         ...ours(find("/sys/fs/cgroup", "-name", `*${id()}*`), id()),
         ...ours(find("/run", "-maxdepth", "3", "-name", `*${id()}*`), id()),
@@ -70,7 +70,7 @@ function servicesProcess(): number {
         const text = (file: string) => readFileSync(`/proc/${pid}/${file}`, "latin1");
         try {
             return (
-                text("cmdline").includes("sandbox/services.ts") &&
+                text("cmdline").includes(resolve(__dirname, "..", "..", "sandbox", "services.ts")) &&
                 text("environ").includes(`AKS_ACR_SANDBOX=${home}`)
             );
         } catch {

@@ -453,6 +453,42 @@ describe("AKS refuses", () => {
     });
 
     test.each([
+        [
+            "1.34",
+            "1.36",
+            "Upgrading Kubernetes version 1.34.9 to 1.36.2 is not allowed. Available upgrades: [1.35.6].",
+        ],
+        [
+            "1.36",
+            "1.35",
+            "Downgrading Kubernetes version 1.36.2 to 1.35.6 is not allowed. Available upgrades: [1.37.0].",
+        ],
+        [
+            "1.35.1",
+            "1.35.0",
+            "Downgrading Kubernetes version 1.35.1 to 1.35.0 is not allowed. Available upgrades: [1.35.6 1.36.2].",
+        ],
+    ])("a change of version from %s to %s", async (from, to, words) => {
+        const { make } = await newTeam();
+        await make.cluster({ kubernetesVersion: from });
+        expect(await refusalOf(make.cluster({ kubernetesVersion: to }))).toMatchObject({
+            status: 400,
+            code: "OperationNotAllowed",
+            message: `${words} Please see https://aka.ms/aks-supported-k8s-ver for version details.`,
+        });
+    });
+
+    test("a version for some of the pools only", async () => {
+        const { azure, ids, make } = await newTeam();
+        await make.cluster({ kubernetesVersion: "1.35" });
+        await azure.put(`${ids.cluster}/agentPools/user`, { count: 3, vmSize: "Standard_D4s_v5" });
+        expect(await refusalOf(make.cluster(upgrade("1.36")))).toMatchObject({
+            status: 400,
+            code: "NotAllAgentPoolOrchestratorVersionSpecifiedAndUnchanged",
+        });
+    });
+
+    test.each([
         ["dnsPrefix", { dnsPrefix: "other" }],
         ["networkProfile.podCidr", { networkProfile: { podCidr: "10.9.0.0/16" } }],
         [
@@ -470,7 +506,32 @@ describe("AKS refuses", () => {
     });
 });
 
+/** A new version of a cluster and its pool. */
+const upgrade = (version: string) => ({
+    kubernetesVersion: version,
+    agentPoolProfiles: clusterBody.agentPoolProfiles.map((pool) => ({
+        ...pool,
+        orchestratorVersion: version,
+    })),
+});
+
 describe("an agent pool", () => {
+    test("keeps its version when its cluster gets another, unless it is told that one", async () => {
+        const { azure, ids, make } = await newTeam();
+        const versions = ({ currentKubernetesVersion, agentPoolProfiles }: Properties) => [
+            currentKubernetesVersion,
+            ...agentPoolProfiles.map((pool: Properties) => pool.currentOrchestratorVersion),
+        ];
+        await make.cluster({ kubernetesVersion: "1.35" });
+        expect(versions(await make.cluster({ kubernetesVersion: "1.36" }))).toEqual(["1.36.2", "1.35.6"]);
+        expect(versions(await make.cluster(upgrade("1.36")))).toEqual(["1.36.2", "1.36.2"]);
+        const user = `${ids.cluster}/agentPools/user`;
+        await azure.put(user, { vmSize: "Standard_D4s_v5" });
+        await make.cluster({ kubernetesVersion: "1.37" });
+        await azure.put(user, { vmSize: "Standard_D4s_v5", orchestratorVersion: "1.37" });
+        expect(versions(azure.get(ids.cluster))).toEqual(["1.37.0", "1.36.2", "1.37.0"]);
+    });
+
     test("is shown by its cluster, runs its version and survives a change of the cluster", async () => {
         const { azure, ids, make } = await newTeam();
         await make.cluster({ kubernetesVersion: "1.35" });

@@ -187,7 +187,16 @@ describe("an object", () => {
         expect(api.objects.get(path)?.data).toEqual({ a: "2" });
     });
 
-    it("whose fields somebody else manages is not overwritten, unless its annotation says so", async () => {
+    it("that is there already is not taken over, unless the provider's configuration says so", async () => {
+        await created();
+        await expect(provider.create(configMap, inputs, false)).rejects.toThrow(
+            'ConfigMap default/page was refused by the API server: configmaps "page" already exists\nThis stack has not made it: delete it, choose another name, or take it over with `pulumi import`.',
+        );
+        await provider.configure?.({ kubeconfig: kubeconfig(), upsertExistingObjects: true });
+        expect((await provider.create(configMap, inputs, false)).id).toBe("default/page");
+    });
+
+    it("whose fields somebody else manages is not overwritten, unless its annotation or the provider's configuration says so", async () => {
         const conflict = failure(
             409,
             "Conflict",
@@ -198,9 +207,19 @@ describe("an object", () => {
             'ConfigMap default/page was refused by the API server: Apply failed with 1 conflict: conflict with "kubectl": .data.a\nSomebody else manages these fields: leave them out of the program, or take them over with the annotation pulumi.com/patchForce: "true".',
         );
         api.answer = () => undefined;
-        const annotations = { "pulumi.com/patchForce": "true" };
-        await provider.create(configMap, { ...inputs, metadata: { ...inputs.metadata, annotations } }, false);
-        expect(asked("PATCH").at(-1)?.query.get("force")).toBe("true");
+        const state = await created();
+        const annotated = (patchForce: string) => ({
+            ...inputs,
+            metadata: { ...inputs.metadata, annotations: { "pulumi.com/patchForce": patchForce } },
+        });
+        const forced = async (news: Properties) => {
+            await provider.update(configMap, "default/page", state, news, false);
+            return asked("PATCH").at(-1)?.query.get("force");
+        };
+        expect(await forced(annotated("true"))).toBe("true");
+        await provider.configure?.({ kubeconfig: kubeconfig(), enablePatchForce: true });
+        expect(await forced(inputs)).toBe("true");
+        expect(await forced(annotated("false"))).toBe("false");
     });
 
     it("is tried again while its namespace is not there yet", async () => {
@@ -248,6 +267,7 @@ describe("an object", () => {
 describe("a Deployment that does not become ready", () => {
     const of = resource("kubernetes:apps/v1:Deployment", "nginx0");
     const base = "/apis/apps/v1/namespaces/nginx";
+    let there: boolean;
     const deployment = {
         apiVersion: "apps/v1",
         kind: "Deployment",
@@ -274,13 +294,18 @@ describe("a Deployment that does not become ready", () => {
             [`${base}/replicasets`]: { items: [set] },
             "/api/v1/namespaces/nginx/pods": { items: [pod] },
         };
-        api.answer = (_method, path) => (answers[path] ? { status: 200, body: answers[path] } : undefined);
+        api.answer = (method, path) => {
+            there ||= method === "PATCH";
+            return answers[path] && there ? { status: 200, body: answers[path] } : undefined;
+        };
+        there = true;
     });
 
     const awaited = "Waiting for app ReplicaSet to be available (0/1 Pods available)";
     const problem = "[Pod nginx/p] container nginx: [ErrImagePull] 401 Unauthorized";
 
     it("is kept in the state with the reasons, each told once", async () => {
+        there = false;
         const error = await provider.create(of, deployment, false).catch((thrown) => thrown);
         expect(error).toBeInstanceOf(NotReady);
         expect(error).toMatchObject({
@@ -300,6 +325,13 @@ describe("a Deployment that does not become ready", () => {
     });
 
     it("is told on a refresh", async () => {
+        await provider.update(
+            of,
+            "nginx/nginx0",
+            { inputs: deployment, outputs: deployment },
+            deployment,
+            true,
+        );
         const error = await provider
             .read(of, "nginx/nginx0", { inputs: deployment, outputs: deployment })
             .catch((thrown) => thrown);
