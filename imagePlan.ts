@@ -54,21 +54,34 @@ export async function imagePlan(image: Settings["image"], around: Surroundings):
 async function promotionPlan(stack: string, tag: string, around: Surroundings) {
     const { registry, problems } = around;
     const key = "image.promote";
-    const name = `${pulumi.getOrganization()}/${pulumi.getProject()}/${stack}`;
-    const { value } = await new pulumi.StackReference(name).getOutputDetails("image");
-    if (typeof value !== "string") {
-        problems.push(
-            `aks-acr:${key} is "${stack}", which runs no image yet; run \`pulumi up --stack ${stack}\` first`,
-        );
-        return { args: { ref: "" } };
-    }
-    const { loginServer, repository, digest } = partsOf(value);
+    const image = await imageOf(stack, (found) => problems.push(`aks-acr:${key} is "${stack}", ${found}`));
+    if (!image) return { args: { ref: "" } };
+    const { loginServer, repository, digest } = partsOf(image);
     const ref = `${repository}@${digest}`;
     const from = { loginServer, registryName: loginServer };
     const architecture = await fitting(key, stack, from, ref, around);
-    const promoted = { from: stack, image: value, digest };
-    const args = registry?.loginServer === loginServer ? { ref } : { copy: value, tag };
+    const promoted = { from: stack, image, digest };
+    const args = registry?.loginServer === loginServer ? { ref } : { copy: image, tag };
     return { args, architecture, promoted };
+}
+
+/**
+ * The output `image` of another stack of this project. It is what StackReference reads, without that: it would keep all outputs
+ * of that stack in this one's state, the kubeconfig too, and end the run where there is no such stack.
+ */
+async function imageOf(stack: string, refuse: (found: string) => void): Promise<string | undefined> {
+    const name = `${pulumi.getOrganization()}/${pulumi.getProject()}/${stack}`;
+    try {
+        const { outputs } = await pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", { name });
+        if (typeof outputs.image === "string") return outputs.image;
+        refuse(`which runs no image yet; run \`pulumi up --stack ${stack}\` first`);
+    } catch (error) {
+        const { message } = error as Error;
+        if (message.includes("unknown stack"))
+            refuse("a stack that is not there; `pulumi stack ls` lists those that are");
+        else refuse(`of which Pulumi says: ${message}`);
+    }
+    return undefined;
 }
 
 /**

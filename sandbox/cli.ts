@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import { request } from "node:http";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { writePrivate } from "./certificates";
@@ -14,7 +14,8 @@ import {
     pulumi,
     selectDefaultStack,
 } from "./engine";
-import { home, id, makeHome, paths } from "./home";
+import { checkout, home, id, makeHome, paths } from "./home";
+import { mirrorCheckout } from "./mirror";
 import { cleanUp } from "./processes";
 import { duration } from "./progress";
 import { showResult, showStacks } from "./result";
@@ -63,6 +64,12 @@ async function bringUp(): Promise<NodeJS.ProcessEnv> {
         layOutEngine(tools, running.port);
         console.error(
             `The sandbox is up after ${duration(Date.now() - since)}; state and logs are in .sandbox/.`,
+        );
+    }
+    for (const name of mirrorCheckout(checkout, paths.project)) {
+        const before = join(relative(checkout, paths.project), `${name}.before`);
+        console.error(
+            `${name} has changed and is taken as it is; what \`config set\` made of it here is in ${before}.`,
         );
     }
     // The stand-in waits for the base image by itself.

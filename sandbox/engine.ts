@@ -4,10 +4,8 @@ import {
     copyFileSync,
     existsSync,
     linkSync,
-    lstatSync,
     mkdirSync,
     readdirSync,
-    readFileSync,
     rmSync,
     symlinkSync,
     writeFileSync,
@@ -15,7 +13,8 @@ import {
 import { dirname, join } from "node:path";
 import { writePrivate } from "./certificates";
 import { ownSocket } from "./docker";
-import { checkout, paths, runDirectory } from "./home";
+import { paths, runDirectory } from "./home";
+import { symlinkOver } from "./mirror";
 import type { Tools } from "./tools";
 
 /** The stack that `npm start` brings up. */
@@ -25,9 +24,8 @@ export const defaultStack = "dev";
 const foreign = /^(PULUMI_|ARM_|AZURE_|KUBECONFIG$|DOCKER_|NODE_OPTIONS$)/;
 
 /**
- * Lays out what `pulumi` needs to run the program in the sandbox: the engine with its language host, kubelogin, the
- * provider plugins, and a project directory that mirrors the checkout by links, so that what `pulumi` writes into the
- * stack's file (`encryptionsalt`, `config set`) leaves the checkout as it is.
+ * Lays out what `pulumi` needs to run the program in the sandbox: the engine with its language host, kubelogin and
+ * the provider plugins.
  *
  * @param port where the services process takes the calls of the provider stand-ins.
  */
@@ -58,7 +56,6 @@ export function layOutEngine(tools: Tools, port: number): void {
         else script(join(directory, `pulumi-resource-${name}`), standIn(name, port));
     }
     if (!existsSync(paths.passphrase)) writePrivate(paths.passphrase, randomBytes(24).toString("base64url"));
-    mirrorProject();
 }
 
 /**
@@ -73,32 +70,6 @@ function standIn(name: string, port: number): string {
         'echo "$port"',
         "exec cat <&3",
     ].join("\n");
-}
-
-function mirrorProject(): void {
-    for (const name of readdirSync(checkout)) {
-        if (name.startsWith(".sandbox") || name === "node_modules" || name.startsWith(".git")) continue;
-        if (!/^Pulumi\..+\.yaml$/.test(name)) symlinkOver(join(checkout, name), join(paths.project, name));
-        else copyWhenChanged(join(checkout, name), join(paths.project, name));
-    }
-}
-
-/** Copies a stack's settings anew when the checkout's have changed; until then the sandbox's own additions stay. */
-function copyWhenChanged(source: string, target: string): void {
-    const content = readFileSync(source, "utf8");
-    const origin = join(dirname(target), `.${source.split("/").at(-1)}.origin`);
-    if (existsSync(target) && existsSync(origin) && readFileSync(origin, "utf8") === content) return;
-    const salt = existsSync(target)
-        ? /^encryptionsalt: .*$/m.exec(readFileSync(target, "utf8"))?.[0]
-        : undefined;
-    writeFileSync(target, salt ? `${salt}\n${content}` : content);
-    writeFileSync(origin, content);
-}
-
-function symlinkOver(source: string, target: string): void {
-    if (lstatSync(target, { throwIfNoEntry: false })) rmSync(target, { recursive: true });
-    mkdirSync(dirname(target), { recursive: true });
-    symlinkSync(source, target);
 }
 
 function linkOrCopy(source: string, target: string): void {

@@ -372,6 +372,19 @@ describe("the preflight refuses", () => {
             { prepare: ({ mocks }) => runs(mocks, undefined) },
         ],
         [
+            "promoting from a stack that is not there",
+            () => ({ ...both, image: { promote: "stagin" } }),
+            () =>
+                'aks-acr:image.promote is "stagin", a stack that is not there; `pulumi stack ls` lists those that are',
+            { prepare: ({ mocks }) => runs(mocks, new Error('unknown stack "organization/aks-acr/stagin"')) },
+        ],
+        [
+            "promoting from a stack that the backend does not give",
+            () => ({ ...both, image: { promote: "staging" } }),
+            () => 'aks-acr:image.promote is "staging", of which Pulumi says: blob (code=PermissionDenied)',
+            { prepare: ({ mocks }) => runs(mocks, new Error("blob (code=PermissionDenied)")) },
+        ],
+        [
             "promoting a digest that is gone",
             () => ({ ...both, image: { promote: "staging" } }),
             () =>
@@ -396,19 +409,19 @@ describe("the preflight refuses", () => {
         const touched = team.mocks.resources.length;
         expect(await problemsOf(values(team))).toEqual([problem(team)]);
         const made = team.mocks.resources.slice(touched).map(({ type }) => type);
-        // What is only in the state, to look things up with.
-        const lookups = ["pulumi:providers:azure-native", "pulumi:pulumi:StackReference"];
-        expect(made.filter((type) => !lookups.includes(type))).toEqual([]);
+        // Only in the state, to look up what is in another subscription.
+        expect(made.filter((type) => type !== "pulumi:providers:azure-native")).toEqual([]);
     });
 });
 
-/** Lets every other stack run this image. */
-function runs(mocks: Scene["mocks"], image: string | undefined) {
-    const { newResource } = Object.getPrototypeOf(mocks) as Scene["mocks"];
-    mocks.newResource = async (args) =>
-        args.type === "pulumi:pulumi:StackReference"
-            ? { id: args.name, state: { name: args.name, outputs: { image }, secretOutputNames: [] } }
-            : newResource.call(mocks, args);
+/** Lets every other stack run this image; undefined for none, an error for what the engine answers instead. */
+function runs(mocks: Scene["mocks"], image: string | Error | undefined) {
+    const call = mocks.call.bind(mocks);
+    mocks.call = async (args) => {
+        if (args.token !== "pulumi:pulumi:readStackOutputs") return call(args);
+        if (image instanceof Error) throw Object.assign(image, { details: image.message });
+        return { name: args.inputs.name, outputs: { image }, secretOutputNames: [] };
+    };
 }
 
 const stranger = "77777777-1111-4222-8333-444444444444";

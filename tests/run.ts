@@ -48,7 +48,7 @@ async function jest(project: string, ...more: string[]): Promise<void> {
 async function all(): Promise<void> {
     await Promise.all([
         check("types (tsc --noEmit)", "tsc", ["--noEmit"]),
-        check("lint and formatting (biome check)", "biome", ["check"]),
+        check("lint and formatting (biome check)", "biome", ["check", "--error-on-warnings"]),
     ]);
     await jest("unit");
     await jest("engine", "--runInBand");

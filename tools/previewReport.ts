@@ -93,13 +93,18 @@ function tally(words: string[]): string {
     return unique.map((word) => counted(word, words.filter((each) => each === word).length)).join(", ");
 }
 
+/** The engine's sentences on what it does not do to protected resources. */
+const protectedFrom = {
+    replace: /unable to replace resource "([^"]+)"[^"]*marked for protection/g,
+    delete: /resource "([^"]+)" cannot be deleted\s+because it is protected/g,
+};
+
 /** The first line about a preview that failed: what the engine refuses because it is protected, or that it is not all. */
 function refusal(errors: string[]): string {
-    const refused = errors.flatMap((error) => [
-        ...error.matchAll(/unable to (replace|delete) resource "([^"]+)"[^"]*marked for protection/g),
-    ]);
-    const would = ["replace", "delete"].flatMap((op) => {
-        const some = refused.filter(([, each]) => each === op).map(([, , urn = ""]) => urn);
+    const refused = (sentence: RegExp) =>
+        errors.flatMap((error) => [...error.matchAll(sentence)].map(([, urn = ""]) => urn));
+    const would = Object.entries(protectedFrom).flatMap(([op, sentence]) => {
+        const some = refused(sentence);
         return some.length > 0
             ? [`${op} ${some.map((urn) => `${kindOf(urn)} ${nameOf(urn)}`).join(" and ")}`]
             : [];

@@ -1,4 +1,5 @@
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { previewReport } from "../../tools/previewReport";
 import { azure, edit, inHome, type Outputs, ownPage, sandbox, succeed } from "./sandbox";
 
 // Three stacks with the checkout's own settings, side by side, each with a cluster of its own.
@@ -16,6 +17,17 @@ function shown(output: string, when: "Before" | "After"): Record<string, string>
     return Object.fromEntries(
         [...lines.matchAll(/^ {4}(\w+): (.*)$/gm)].map(([, stack = "", what = ""]) => [stack, what]),
     );
+}
+
+/** The report on what a change to a stack's settings would do, and its first line; the change is taken back. */
+async function reportOn(stack: string, ...changes: string[][]) {
+    const file = inHome("project", `Pulumi.${stack}.yaml`);
+    const settings = readFileSync(file, "utf8");
+    for (const change of changes) await succeed("run", "config", ...change, "--stack", stack);
+    const { output } = await sandbox("run", "preview", "--json", "--stack", stack);
+    writeFileSync(file, settings);
+    const report = previewReport(output);
+    return { ...report, decision: report.markdown.split("\n")[0] };
 }
 
 beforeAll(async () => {
@@ -46,6 +58,13 @@ describe("three stacks", () => {
         });
         expect(prod?.promotion).toMatchObject({ from: "staging", image: staging?.image });
         expect(staging?.image).toBe(`${staging?.loginServer}/nginx@${dev?.imageDigest}`);
+    });
+
+    it("keep nothing of each other in their states but what is promoted", async () => {
+        const dev = await outputsOf("dev");
+        const state = await succeed("run", "stack", "export", "--stack", "staging");
+        expect(state).toContain(dev.image);
+        expect(state).not.toContain(dev.clusterName);
     });
 
     it("are unchanged by another promotion of the same, the time of it included", async () => {
@@ -105,6 +124,46 @@ describe("three stacks", () => {
         expect(output).toContain(
             'aks-acr:image.promote is "empty", which runs no image yet; run `pulumi up --stack empty` first',
         );
+    });
+
+    it("refuse in the preview a stack that is not there", async () => {
+        await succeed("run", "config", "set", "--path", "aks-acr:image.promote", "dve", "--stack", "early");
+        const { code, output } = await sandbox("run", "preview", "--stack", "early");
+        expect(code).not.toBe(0);
+        expect(output).toContain(
+            'aks-acr:image.promote is "dve", a stack that is not there; `pulumi stack ls` lists those that are',
+        );
+    });
+
+    const dnsPrefix = ["set", "--path", "aks-acr:cluster.create.dnsPrefix", "shop"];
+    const meant =
+        "If it is meant, set `aks-acr:protect` to false in a change of its own first; if not, take back what asks for it.";
+
+    it("protect production: the report stops a renamed dnsPrefix", async () => {
+        expect(await reportOn("prod", dnsPrefix)).toMatchObject({
+            decision: `**Stop:** this would replace AKS cluster \`cluster\`, which is protected, so Pulumi refuses. ${meant}`,
+            exitCode: 2,
+        });
+    });
+
+    it("protect production: the report stops another registry in place of its own", async () => {
+        const { registryId } = await outputsOf("staging");
+        const own = ["rm", "--path", "aks-acr:registry.create"];
+        expect(
+            await reportOn("prod", own, ["set", "--path", "aks-acr:registry.id", registryId]),
+        ).toMatchObject({
+            decision: `**Stop:** this would delete container registry \`registry\`, which is protected, so Pulumi refuses. ${meant}`,
+            exitCode: 2,
+        });
+    });
+
+    it("tell a reviewer of an unprotected stack what a renamed dnsPrefix does", async () => {
+        const { decision, exitCode, markdown } = await reportOn("staging", dnsPrefix);
+        expect(decision).toBe(
+            "**Stop:** 1 cluster would be replaced; `nginx` is down until the new one is up. Merge only if that is meant.",
+        );
+        expect(markdown).toContain("forced by `dnsPrefix` `nginx-staging` → `shop`");
+        expect(exitCode).toBe(1);
     });
 
     it("protect production: destroy is refused, and says how to unprotect", async () => {

@@ -605,13 +605,13 @@ describe("the command", () => {
 describe("a preview of a protected stack", () => {
     const urn = (name: string) =>
         `urn:pulumi:prod::aks-acr::aks-acr:index:AksCluster$azure-native:containerservice:${name}`;
-    const refused = (operation: string, resource: string) =>
-        `unable to ${operation} resource "${resource}"\nas it is currently marked for protection. To unprotect the resource, remove the \`protect\` flag`;
+    const refused = (resource: string) =>
+        `unable to replace resource "${resource}"\nas it is currently marked for protection. To unprotect the resource, remove the \`protect\` flag`;
 
     it("says what it would replace, and that Pulumi refuses", () => {
         const diagnostics = [
-            { severity: "error", message: refused("replace", urn("ManagedCluster::cluster")) },
-            { severity: "error", message: refused("replace", urn("AgentPool::cluster-apps")) },
+            { severity: "error", message: refused(urn("ManagedCluster::cluster")) },
+            { severity: "error", message: refused(urn("AgentPool::cluster-apps")) },
         ];
         const { markdown, exitCode } = previewReport(JSON.stringify({ diagnostics }));
         expect(markdown.split("\n")[0]).toBe(
@@ -622,11 +622,16 @@ describe("a preview of a protected stack", () => {
     });
 
     it("says what it would delete", () => {
+        const message = `Preview failed: resource "${urn("ManagedCluster::cluster")}" cannot be deleted\nbecause it is protected. To unprotect the resource, either remove the \`protect\` flag`;
         const diagnostics = [
-            { severity: "error", message: refused("delete", urn("ManagedCluster::cluster")) },
+            { severity: "error", message },
+            { severity: "error", message: "preview failed" },
         ];
-        expect(previewReport(JSON.stringify({ diagnostics })).markdown).toMatch(
-            /^\*\*Stop:\*\* this would delete AKS cluster `cluster`, which is protected/,
+        const { markdown, exitCode } = previewReport(JSON.stringify({ diagnostics }));
+        expect(markdown.split("\n")[0]).toBe(
+            "**Stop:** this would delete AKS cluster `cluster`, which is protected, so Pulumi refuses. " +
+                "If it is meant, set `aks-acr:protect` to false in a change of its own first; if not, take back what asks for it.",
         );
+        expect(exitCode).toBe(2);
     });
 });
