@@ -19,6 +19,7 @@ import {
     text,
     variants,
 } from "./checks";
+import { clusterLogins } from "./components/kubeconfig";
 import { UserError } from "./components/userError";
 
 /** The stack's settings, checked and complete: every default is filled in. README, Config describes each key. */
@@ -69,8 +70,6 @@ const permissions = oneOf(["rbac", "abac"], "rbac");
 const repository = "[a-z0-9]+([._/-][a-z0-9]+)*";
 const existing = ["name", "id"] as const;
 const pushed = ["build", "import"] as const;
-/** Ways to log in to a cluster with Microsoft Entra that ask nobody anything ("Convert kubeconfig", kubelogin). */
-const clusterLogins = ["azurecli", "workloadidentity", "spn", "msi", "azurepipelines"] as const;
 
 /** Every key, its rule and its default. The rules on names are Azure's ("Resource naming restrictions"). */
 function schema(stack: string) {

@@ -1,5 +1,6 @@
 /** Ways to log in to a cluster with Microsoft Entra that ask nobody anything ("Convert kubeconfig", kubelogin). */
-export type ClusterLogin = "azurecli" | "workloadidentity" | "spn" | "msi" | "azurepipelines";
+export const clusterLogins = ["azurecli", "workloadidentity", "spn", "msi", "azurepipelines"] as const;
+export type ClusterLogin = (typeof clusterLogins)[number];
 
 interface Exec {
     command: string;

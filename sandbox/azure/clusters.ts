@@ -59,13 +59,8 @@ export const managedClusters: ResourceType = {
                 azure.store({ ...kept(poolId, agentPools.type, profile), computed: { version } });
         }
         const clientId = pullsAs(cluster) ?? before ?? "";
-        const entra = body.aadProfile !== undefined;
-        const unchanged = before === clientId && entra === (previous?.body.aadProfile !== undefined);
-        if (previous && previous !== cluster && unchanged) return;
-        const started = await azure.infrastructure.startCluster({
-            ...{ id, name, entra },
-            kubeletClientId: clientId,
-        });
+        if (previous && previous !== cluster && before === clientId) return;
+        const started = await azure.infrastructure.startCluster({ id, name, kubeletClientId: clientId });
         azure.kubeconfigs.set(id.toLowerCase(), started.kubeconfig);
         computed.fqdn = started.fqdn;
     },

@@ -12,16 +12,13 @@ export interface Infrastructure {
     /** Stops the registry and deletes its images. */
     stopRegistry(registry: { id: string; name: string }): Promise<void>;
     /**
-     * Starts a node whose kubelet pulls as the identity with this client id; on a running cluster it only changes
-     * that identity, and what `entra` says: whether the API server takes tokens of Microsoft Entra ID
-     * (`Azure.clusterUser` knows whom they stand for). Default: false. Resolves once the API server answers and the
-     * node is Ready.
+     * Starts a node whose kubelet pulls as the identity with this client id; on a running cluster it only changes that
+     * identity. Its API server takes the tokens that `Azure.clusterUser` knows. Resolves once that answers and the node is Ready.
      */
     startCluster(cluster: {
         id: string;
         name: string;
         kubeletClientId: string;
-        entra?: boolean;
     }): Promise<{ kubeconfig: string; fqdn: string }>;
     /** Stops the cluster and deletes what it holds. */
     stopCluster(cluster: { id: string; name: string }): Promise<void>;

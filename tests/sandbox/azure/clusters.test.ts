@@ -231,19 +231,6 @@ describe("a cluster with Microsoft Entra", () => {
         return { ...team, cluster };
     };
 
-    test("tells whoever starts it, also where it gets Microsoft Entra later", async () => {
-        const { azure, make } = await newTeam();
-        const started: (boolean | undefined)[] = [];
-        azure.infrastructure.startCluster = async ({ entra }) => {
-            started.push(entra);
-            return { kubeconfig: "", fqdn: "" };
-        };
-        await make.cluster();
-        await make.cluster({ aadProfile: { managed: true } });
-        await make.cluster({ aadProfile: { managed: true }, tags: { team: "web" } });
-        expect(started).toEqual([false, true]);
-    });
-
     test("shows the tenant", async () => {
         const { azure, cluster } = await withEntra({ enableAzureRBAC: true });
         expect(cluster.aadProfile).toEqual({
