@@ -1,12 +1,14 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
+    appendFileSync,
     cpSync,
     existsSync,
     mkdirSync,
     mkdtempSync,
     readFileSync,
     rmSync,
+    statSync,
     symlinkSync,
     writeFileSync,
 } from "node:fs";
@@ -369,38 +371,62 @@ describe("the preparation of a job", () => {
     const archive = `pulumi-v${version}-linux-x64.tar.gz`;
     const environment = () => ({ RUNNER_TEMP: at("temp"), GITHUB_PATH: at("path") });
 
-    /** A get.pulumi.com with an archive, and checksums of which this one is its. */
-    function release(checksum: string): void {
-        mkdirSync(at("site", "pulumi"), { recursive: true });
+    /** Lets curl find an archive of a program, and a list of checksums; wrong ones if so told. */
+    function release(program: string, archive: string, checksums: string, isWrong: boolean) {
+        mkdirSync(dirname(at("site", program)), { recursive: true });
         mkdirSync(at("temp"));
-        writeFileSync(at("site", "pulumi", "pulumi"), "the CLI");
-        spawnSync("tar", ["-czf", archive, "pulumi"], { cwd: at("site") });
+        writeFileSync(at("site", program), "the program");
+        spawnSync("bash", ["-c", `tar -czf ${archive} ${program}`], { cwd: at("site") });
         const actual = createHash("sha256")
             .update(readFileSync(at("site", archive)))
             .digest("hex");
-        const lines = [
-            `${"0".repeat(64)}  pulumi-v${version}-darwin-x64.tar.gz`,
-            `${checksum || actual}  ${archive}`,
-        ];
-        writeFileSync(at("site", `pulumi-${version}-checksums.txt`), lines.join("\n"));
-        stub(
-            "curl",
-            `cp '${at("site")}/'"\${@: -1}" . 2> /dev/null || cp '${at("site")}/'"$(basename "\${@: -1}")" .`,
-        );
+        writeFileSync(at("site", checksums), `${isWrong ? "f".repeat(64) : actual}  ${archive}\n`);
+        stub("curl", `cp '${at("site")}/'"$(basename "\${@: -1}")" .`);
+    }
+
+    /** Pulumi's checksums are those of all platforms. */
+    function pulumi(isWrong: boolean): void {
+        const checksums = `pulumi-${version}-checksums.txt`;
+        release("pulumi/pulumi", archive, checksums, isWrong);
+        appendFileSync(at("site", checksums), `${"0".repeat(64)}  pulumi-v${version}-darwin-x64.tar.gz\n`);
+    }
+
+    /** A tar archive for a zip: not every machine has zip and unzip, and GitHub's have. */
+    function kubelogin(isWrong: boolean): void {
+        const zip = "kubelogin-linux-amd64.zip";
+        release("bin/linux_amd64/kubelogin", zip, `${zip}.sha256`, isWrong);
+        stub("unzip", 'tar -xzf "$2"');
     }
 
     it("installs the CLI of the SDK's version", () => {
-        release("");
+        pulumi(false);
         expect(step("prepare.install Pulumi", environment()).status).toBe(0);
         const releases = "curl -fsSLO --retry 3 https://get.pulumi.com/releases/sdk";
         expect(calls()).toEqual([`${releases}/${archive}`, `${releases}/pulumi-${version}-checksums.txt`]);
         expect(read("path")).toBe(`${at("temp", "pulumi")}\n`);
-        expect(read(join("temp", "pulumi", "pulumi"))).toBe("the CLI");
+        expect(read(join("temp", "pulumi", "pulumi"))).toBe("the program");
     });
 
-    it("installs nothing whose checksum is another", () => {
-        release("f".repeat(64));
-        expect(step("prepare.install Pulumi", environment()).status).toBe(1);
-        expect(existsSync(at("temp", "pulumi"))).toBe(false);
+    it("installs kubelogin", () => {
+        kubelogin(false);
+        expect(step("prepare.install kubelogin", environment()).status).toBe(0);
+        const url = "https://github.com/Azure/kubelogin/releases/download/v0.2.19/kubelogin-linux-amd64.zip";
+        expect(calls()).toEqual([
+            `curl -fsSLO --retry 3 ${url}`,
+            `curl -fsSLO --retry 3 ${url}.sha256`,
+            "unzip -qo kubelogin-linux-amd64.zip",
+        ]);
+        expect(read("path")).toBe(`${at("temp", "bin", "linux_amd64")}\n`);
+        const mode = statSync(at("temp", "bin", "linux_amd64", "kubelogin")).mode;
+        expect(mode & 0o111).toBe(0o111);
+    });
+
+    it.each([
+        ["Pulumi", pulumi, "pulumi"],
+        ["kubelogin", kubelogin, "bin"],
+    ])("installs no %s whose checksum is another", (name, releaseOf, made) => {
+        releaseOf(true);
+        expect(step(`prepare.install ${name}`, environment()).status).toBe(1);
+        expect(existsSync(at("temp", made))).toBe(false);
     });
 });

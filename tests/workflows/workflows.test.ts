@@ -86,7 +86,7 @@ describe("the workflows", () => {
         );
         expect(running.map(({ defaults }) => defaults?.run.shell)).toEqual(["bash", "bash", "bash"]);
         const own = prepare.runs.steps.filter(({ run }) => run !== undefined);
-        expect(own.map(({ shell }) => shell)).toEqual(["bash", "bash"]);
+        expect(own.map(({ shell }) => shell)).toEqual(["bash", "bash", "bash"]);
     });
 
     it("end a job that hangs", () => {
