@@ -90,19 +90,6 @@ async function explain(error: string): Promise<false> {
     return false;
 }
 
-/** What to do about a thing that is there already, by the type in its id. */
-const adoptions: [RegExp, string][] = [
-    [/\/roleAssignments\//i, ""],
-    [
-        /\/registries\//i,
-        "Set aks-acr:registry.id to that id to use it as it is, or choose another registry.create.name.",
-    ],
-    [
-        /\/managedClusters\//i,
-        "Set aks-acr:cluster.id to that id to use it as it is, or choose another cluster.create.name.",
-    ],
-];
-
 /**
  * What to do about one of Azure's errors, or undefined for one that says that itself.
  *
@@ -110,13 +97,19 @@ const adoptions: [RegExp, string][] = [
  */
 export function explanationOf(error: string): string | undefined {
     const present = /cannot create already existing resource '([^']+)'/.exec(error)?.[1];
-    const [type, advice] = adoptions.find(([pattern]) => pattern.test(present ?? "")) ?? [];
-    if (present && type && advice) return `${present} is there already. ${advice}`;
-    if (error.includes("RoleAssignmentExists") || (present && type)) {
+    const type = /\/(registries|managedClusters|roleAssignments)\/[^/]+$/i.exec(present ?? "")?.[1];
+    if (error.includes("RoleAssignmentExists") || type === "roleAssignments") {
         const id = /existing role assignment is ([\da-f]{32})/i.exec(error)?.[1] ?? present;
         return (
             `This permission was already granted by hand or by another stack${id ? ` (role assignment ${id})` : ""}. ` +
             "Leave it as it is with `pulumi config set aks-acr:roleAssignments external`, or take it over with `pulumi import`."
+        );
+    }
+    if (type) {
+        const key = type === "registries" ? "registry" : "cluster";
+        return (
+            `${present} is there already. If an update of this stack was killed while it made that, docs/state.md says how to go on; ` +
+            `else set aks-acr:${key}.id to that id to use it as it is, or choose another ${key}.create.name.`
         );
     }
     const refused = /perform action '([^']+)' over scope '([^']+)'/.exec(error);
