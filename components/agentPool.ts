@@ -6,7 +6,7 @@ export interface AgentPoolArgs {
     vmSize?: string | undefined;
     /** Nodes, where the pool is not autoscaled. Default: 2, the least that survives the loss of one. */
     count?: number | undefined;
-    /** Fewest nodes of an autoscaled pool; set together with `maxCount`. */
+    /** Fewest nodes of an autoscaled pool, and those it has at first; set together with `maxCount`. */
     minCount?: number | undefined;
     /** Most nodes of an autoscaled pool. */
     maxCount?: number | undefined;
@@ -21,9 +21,14 @@ export interface AgentPoolArgs {
 /** Four cores, what AKS asks of a system pool ("Use system node pools"). */
 export const defaultVmSize = "Standard_D4s_v5";
 
+/** Whether AKS's autoscaler says how many nodes a pool has; the stack then does at first only. */
+export function isAutoscaled({ minCount, maxCount }: AgentPoolArgs): boolean {
+    return minCount !== undefined && maxCount !== undefined;
+}
+
 /** The properties that an inline pool of a cluster and an agent pool resource have in common. */
 export function agentPoolProfile(args: AgentPoolArgs) {
-    const autoscaled = args.minCount !== undefined && args.maxCount !== undefined;
+    const autoscaled = isAutoscaled(args);
     return {
         vmSize: args.vmSize ?? defaultVmSize,
         count: autoscaled ? args.minCount : (args.count ?? 2),

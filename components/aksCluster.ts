@@ -3,7 +3,7 @@ import { listManagedClusterUserCredentials } from "@pulumi/azure-native/containe
 import { ManagedCluster } from "@pulumi/azure-native/containerservice/managedCluster.js";
 import { Provider } from "@pulumi/kubernetes/provider.js";
 import * as pulumi from "@pulumi/pulumi";
-import { agentPoolProfile } from "./agentPool";
+import { agentPoolProfile, isAutoscaled } from "./agentPool";
 import { clusterIdentities } from "./clusterIdentities";
 import { clusterProperties, type NewClusterArgs, placed } from "./clusterProperties";
 import { retryWhilePropagating } from "./errorHooks";
@@ -77,6 +77,11 @@ export class AksCluster extends pulumi.ComponentResource {
             {
                 parent: this,
                 dependsOn: brought?.grant ?? [],
+                // Beside pools of their own, a refresh may put another pool in this place.
+                ignoreChanges:
+                    isAutoscaled(args.systemPool ?? {}) && !args.userPools?.length
+                        ? ["agentPoolProfiles[0].count"]
+                        : [],
                 hooks: { onError: [retryWhilePropagating(`${name}-propagating`)] },
             },
         );
@@ -93,7 +98,7 @@ export class AksCluster extends pulumi.ComponentResource {
                     resourceGroupName: args.resourceGroupName,
                     resourceName: cluster.name,
                 },
-                { parent: this },
+                { parent: this, ignoreChanges: isAutoscaled(pool) ? ["count"] : [] },
             );
         }
         const credentials = pulumi

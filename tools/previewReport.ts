@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { parseArgs } from "node:util";
+import { withoutOwnPools } from "./agentPools";
 import { changesOf, described, messages, readPreview, type Step } from "./previewChanges";
 import { block, code } from "./publicText";
 
@@ -67,7 +68,8 @@ function changing(steps: Step[]): Step[] {
     // With --refresh a resource may have two steps; the later one is what the update does.
     const last = new Map(steps.filter(isChange).map((step) => [step.urn, step]));
     const rank = ({ urn }: Step) => [...Object.keys(kinds), typeOf(urn)].indexOf(typeOf(urn));
-    return [...last.values()].sort((a, b) => rank(a) - rank(b));
+    const all = [...last.values()].flatMap((step) => withoutOwnPools(step, steps) ?? []);
+    return all.sort((a, b) => rank(a) - rank(b));
 }
 
 const isLost = ({ op }: Step) => op === "replace" || op === "delete";

@@ -635,3 +635,65 @@ describe("a preview of a protected stack", () => {
         expect(exitCode).toBe(2);
     });
 });
+
+describe("a refreshed cluster whose user pools are resources of their own", () => {
+    const pool = (name: string, more = {}) => ({ name, vmSize: "Standard_D4s_v5", ...more });
+    const agentPool: Step = {
+        op: "same",
+        urn: urn("azure-native:containerservice:AgentPool", "cluster-apps"),
+        newState: { custom: true, inputs: { agentPoolName: "apps" } },
+    };
+    /** What the report says where a refresh has read these pools, and the update is to give the cluster those. */
+    function reported(before: object[], after: object[], others = [agentPool], inputs = {}) {
+        const paths = [...before, ...after].map((_, index) => `agentPoolProfiles[${index}]`);
+        const step: Step = {
+            op: "update",
+            urn: urn(cluster, "cluster"),
+            oldState: { custom: true, inputs: { tags: {}, agentPoolProfiles: before } },
+            newState: { custom: true, inputs: { tags: {}, agentPoolProfiles: after, ...inputs } },
+            detailedDiff: Object.fromEntries(
+                [...paths, ...Object.keys(inputs)].map((path) => [path, { kind: "update", inputDiff: true }]),
+            ),
+        };
+        return report({ steps: [...others, step] }).markdown;
+    }
+    const updated = (...changes: string[]) =>
+        lines(
+            "**Nothing to decide:** 1 update, nothing replaced or deleted.",
+            "",
+            "### Updated",
+            "",
+            ...(changes.length === 1
+                ? [`- AKS cluster \`cluster\`: ${changes[0]}`]
+                : ["- AKS cluster `cluster`", ...changes.map((each) => `  - ${each}`)]),
+        );
+
+    it.each([
+        ["behind", [pool("system"), pool("apps")]],
+        ["before", [pool("apps"), pool("system")]],
+    ])("is no change where they were read in %s the cluster's own", (_, before) => {
+        expect(reported(before, [pool("system")])).toBe("No changes.\n");
+    });
+
+    it("shows what else changes", () => {
+        expect(reported([pool("apps"), pool("system", { count: 2 })], [pool("system", { count: 3 })])).toBe(
+            updated("`agentPoolProfiles[0].count` `2` → `3`"),
+        );
+        expect(
+            reported([pool("system"), pool("apps")], [pool("system")], [agentPool], {
+                tags: { team: "web" },
+            }),
+        ).toBe(updated("`tags.team` set to `web`"));
+    });
+
+    it("shows a pool that is no resource, and one whose resource is deleted", () => {
+        const change = updated(
+            '`agentPoolProfiles[1]` removed, was `{"name":"apps","vmSize":"Standard_D4s_v5"}`',
+        );
+        expect(reported([pool("system"), pool("apps")], [pool("system")], [])).toBe(change);
+        const deleted: Step = { ...agentPool, op: "delete", oldState: agentPool.newState ?? {} };
+        expect(reported([pool("system"), pool("apps")], [pool("system")], [deleted])).toContain(
+            "`agentPoolProfiles[1]` removed",
+        );
+    });
+});

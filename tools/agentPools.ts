@@ -1,0 +1,45 @@
+import type { State, Step } from "./previewChanges";
+
+/** A cluster's inline pools, as its inputs have them. */
+type Pools = { name?: string }[];
+
+/**
+ * A cluster's step as if it had been refreshed without the pools that are resources of their own. A refresh reads all pools into
+ * the cluster's inline list; an update leaves them out of that again, and AKS leaves them as they are.
+ *
+ * @param steps all steps of the preview.
+ * @returns undefined where the step is about nothing else.
+ */
+export function withoutOwnPools(step: Step, steps: Step[]): Step | undefined {
+    const before = inlinePools(step.oldState);
+    const after = inlinePools(step.newState);
+    if (step.op !== "update" || !before || !after) return step;
+    const own = new Set(
+        steps.flatMap((each) => (each.op === "delete" ? [] : (poolName(each.newState) ?? []))),
+    );
+    const listed = after.map(({ name }) => name);
+    const kept = before.filter(({ name = "" }) => !own.has(name) || listed.includes(name));
+    if (kept.length === before.length) return step;
+    // AKS has an order of its own.
+    kept.sort((a, b) => listed.indexOf(a.name) - listed.indexOf(b.name));
+    const elsewhere = Object.entries(step.detailedDiff ?? {}).filter(
+        ([path]) => !/^agentPoolProfiles\b/.test(path),
+    );
+    if (elsewhere.length === 0 && JSON.stringify(kept) === JSON.stringify(after)) return undefined;
+    const inputs = { ...(step.oldState?.inputs as object), agentPoolProfiles: kept };
+    const detailedDiff = Object.fromEntries([
+        ...elsewhere,
+        ["agentPoolProfiles", { kind: "update", inputDiff: true }],
+    ]);
+    return { ...step, oldState: { ...step.oldState, inputs }, detailedDiff };
+}
+
+function inlinePools(state: State | undefined): Pools | undefined {
+    const { agentPoolProfiles } = (state?.inputs ?? {}) as { agentPoolProfiles?: unknown };
+    return Array.isArray(agentPoolProfiles) ? agentPoolProfiles : undefined;
+}
+
+/** The name of an agent pool that is a resource of its own. */
+function poolName(state: State | undefined): string | undefined {
+    return ((state?.inputs ?? {}) as { agentPoolName?: string }).agentPoolName;
+}
