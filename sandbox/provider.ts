@@ -62,26 +62,32 @@ export type Report = (
     options?: { urn?: string; passing?: boolean; warning?: boolean },
 ) => void;
 
-/** One configured instance of a resource provider, as the engine sees it. */
+/** What the engine knows of a resource. */
+export interface State {
+    inputs: Properties;
+    outputs: Properties;
+}
+
+type Awaitable<T> = T | Promise<T>;
+
+/**
+ * One configured instance of a resource provider, as the engine sees it. `timeout` is the program's own for the operation,
+ * in seconds; 0 for none.
+ */
 export interface Provider {
     /** The version that the SDK asks for. */
     readonly version: string;
-    configure?(config: Properties): Promise<void> | void;
+    configure?(config: Properties): Awaitable<void>;
     /** Whether a changed provider configuration means that all its resources are elsewhere. */
     diffConfig?(olds: Properties, news: Properties): Difference;
+    /** The inputs with defaults filled in, and what is wrong with them. Default: as they are. */
     check?(
         resource: Resource,
         olds: Properties,
         news: Properties,
         randomSeed: Uint8Array,
-    ): Promise<CheckResult> | CheckResult;
-    diff(
-        resource: Resource,
-        id: string,
-        olds: { inputs: Properties; outputs: Properties },
-        news: Properties,
-    ): Promise<Difference> | Difference;
-    /** `timeout` is the program's own for the operation, in seconds; 0 for none. */
+    ): Awaitable<{ inputs: Properties; failures?: { property: string; reason: string }[] }>;
+    diff(resource: Resource, id: string, olds: State, news: Properties): Awaitable<Difference>;
     create(
         resource: Resource,
         inputs: Properties,
@@ -89,31 +95,17 @@ export interface Provider {
         timeout?: number,
     ): Promise<{ id: string; outputs: Properties }>;
     /** Resolves to undefined where the resource is gone. */
-    read(
-        resource: Resource,
-        id: string,
-        state: { inputs: Properties; outputs: Properties },
-    ): Promise<{ id: string; inputs: Properties; outputs: Properties } | undefined>;
+    read(resource: Resource, id: string, state: State): Promise<({ id: string } & State) | undefined>;
     update(
         resource: Resource,
         id: string,
-        olds: { inputs: Properties; outputs: Properties },
+        olds: State,
         news: Properties,
         preview: boolean,
         timeout?: number,
     ): Promise<Properties>;
-    delete(
-        resource: Resource,
-        id: string,
-        state: { inputs: Properties; outputs: Properties },
-        timeout?: number,
-    ): Promise<void>;
+    delete(resource: Resource, id: string, state: State, timeout?: number): Promise<void>;
     invoke?(token: string, args: Properties): Promise<Properties>;
-}
-
-export interface CheckResult {
-    inputs: Properties;
-    failures?: { property: string; reason: string }[];
 }
 
 /**
@@ -146,94 +138,92 @@ function reporter(engineAddress: string | undefined): Report {
     if (!engineAddress) return () => undefined;
     const client = new engineRpc.EngineClient(engineAddress, grpc.credentials.createInsecure());
     return (message, options = {}) => {
-        const request = new engine.LogRequest();
-        request.setMessage(message);
-        request.setUrn(options.urn ?? "");
-        request.setEphemeral(options.passing ?? false);
-        request.setSeverity(options.warning ? engine.LogSeverity.WARNING : engine.LogSeverity.INFO);
+        const request = filled(new engine.LogRequest(), {
+            Message: message,
+            Urn: options.urn ?? "",
+            Ephemeral: options.passing ?? false,
+            Severity: options.warning ? engine.LogSeverity.WARNING : engine.LogSeverity.INFO,
+        });
         client.log(request, () => undefined);
     };
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: one signature for twenty request types.
-type Handler = (request: any) => Promise<unknown> | unknown;
+type Handler = (request: any) => unknown;
+
+/** What a message's setters take, by the fields' names. */
+type Fields<Message> = {
+    [Name in keyof Message as Name extends `set${infer Field}` ? Field : never]?: Message[Name] extends (
+        value: infer Value,
+    ) => unknown
+        ? Value
+        : never;
+};
+
+function filled<Message extends object>(message: Message, fields: Fields<Message>): Message {
+    for (const [name, value] of Object.entries(fields))
+        (message as Record<string, (value: unknown) => void>)[`set${name}`]?.(value);
+    return message;
+}
 
 function adapt(provider: Provider) {
     const handlers: Record<string, Handler> = {
-        checkConfig: (request: proto.CheckRequest) => checked({ inputs: read(request.getNews()) }),
+        checkConfig: (request: proto.CheckRequest) =>
+            filled(new proto.CheckResponse(), { Inputs: request.getNews() }),
         diffConfig: (request: proto.DiffRequest) =>
             different(
                 provider.diffConfig?.(read(request.getOlds()), read(request.getNews())) ?? { changed: [] },
             ),
         configure: async (request: proto.ConfigureRequest) => {
             await provider.configure?.(configuration(request));
-            const response = new proto.ConfigureResponse();
-            response.setSupportspreview(true);
-            return response;
+            return filled(new proto.ConfigureResponse(), { Supportspreview: true });
         },
-        getSchema: () => {
-            const response = new proto.GetSchemaResponse();
-            response.setSchema("{}");
-            return response;
-        },
-        getPluginInfo: () => {
-            const response = new plugin.PluginInfo();
-            response.setVersion(provider.version);
-            return response;
-        },
+        getSchema: () => filled(new proto.GetSchemaResponse(), { Schema: "{}" }),
+        getPluginInfo: () => filled(new plugin.PluginInfo(), { Version: provider.version }),
         check: async (request: proto.CheckRequest) => {
             const news = read(request.getNews());
-            const seed = request.getRandomseed_asU8();
-            return checked(
-                provider.check
-                    ? await provider.check(resourceOf(request), read(request.getOlds()), news, seed)
-                    : { inputs: news },
-            );
+            const [resource, seed] = [resourceOf(request), request.getRandomseed_asU8()];
+            const checked = await provider.check?.(resource, read(request.getOlds()), news, seed);
+            const { inputs, failures = [] } = checked ?? { inputs: news };
+            return filled(new proto.CheckResponse(), {
+                Inputs: write(inputs),
+                FailuresList: failures.map(({ property, reason }) =>
+                    filled(new proto.CheckFailure(), { Property: property, Reason: reason }),
+                ),
+            });
         },
         diff: async (request: proto.DiffRequest) => {
-            const olds = { inputs: read(request.getOldInputs()), outputs: read(request.getOlds()) };
-            const news = read(request.getNews());
-            const ignored = request.getIgnorechangesList();
+            const [olds, news] = [before(request), read(request.getNews())];
             const difference = await provider.diff(resourceOf(request), request.getId(), olds, news);
-            return different(difference, ignored);
+            return different(difference, request.getIgnorechangesList());
         },
         create: async (request: proto.CreateRequest) => {
-            const result = await provider.create(
+            const { id, outputs } = await provider.create(
                 resourceOf(request),
                 read(request.getProperties()),
                 request.getPreview(),
                 request.getTimeout(),
             );
-            const response = new proto.CreateResponse();
-            response.setId(result.id);
-            response.setProperties(write(result.outputs));
-            return response;
+            return filled(new proto.CreateResponse(), { Id: id, Properties: write(outputs) });
         },
         read: async (request: proto.ReadRequest) => {
             const state = { inputs: read(request.getInputs()), outputs: read(request.getProperties()) };
             const found = await provider.read(resourceOf(request), request.getId(), state);
             const response = new proto.ReadResponse();
-            if (found) {
-                response.setId(found.id);
-                response.setProperties(write(found.outputs));
-                response.setInputs(write(found.inputs));
-            }
-            return response;
+            if (!found) return response;
+            const { id, inputs, outputs } = found;
+            return filled(response, { Id: id, Properties: write(outputs), Inputs: write(inputs) });
         },
         update: async (request: proto.UpdateRequest) => {
-            const olds = { inputs: read(request.getOldInputs()), outputs: read(request.getOlds()) };
-            const news = read(request.getNews());
             const outputs = await provider.update(
                 resourceOf(request),
                 request.getId(),
-                olds,
-                news,
+                before(request),
+                read(request.getNews()),
                 request.getPreview(),
                 request.getTimeout(),
             );
-            const response = new proto.UpdateResponse();
-            response.setProperties(write(outputs));
-            return response;
+            return filled(new proto.UpdateResponse(), { Properties: write(outputs) });
         },
         delete: async (request: proto.DeleteRequest) => {
             const state = { inputs: read(request.getOldInputs()), outputs: read(request.getProperties()) };
@@ -242,32 +232,31 @@ function adapt(provider: Provider) {
         },
         invoke: async (request: proto.InvokeRequest) => {
             if (!provider.invoke) throw new Error(`no function ${request.getTok()}`);
-            const response = new proto.InvokeResponse();
-            response.setReturn(write(await provider.invoke(request.getTok(), read(request.getArgs()))));
-            return response;
+            const answer = await provider.invoke(request.getTok(), read(request.getArgs()));
+            return filled(new proto.InvokeResponse(), { Return: write(answer) });
         },
         cancel: () => new Empty(),
-        attach: () => new Empty(),
     };
-    return Object.fromEntries(
-        Object.entries(handlers).map(([name, handler]) => [
-            name,
-            (call: { request: unknown }, callback: (error: unknown, response?: unknown) => void) => {
-                Promise.resolve()
-                    .then(() => handler(call.request))
-                    .then(
-                        (response) => callback(null, response),
-                        (error) => callback(failure(error)),
-                    );
-            },
-        ]),
-    );
+    const answering =
+        (handler: Handler) =>
+        async (call: { request: unknown }, callback: (error: unknown, response?: unknown) => void) => {
+            try {
+                callback(null, await handler(call.request));
+            } catch (error) {
+                callback(failure(error as Error));
+            }
+        };
+    return Object.fromEntries(Object.entries(handlers).map(([name, each]) => [name, answering(each)]));
 }
 
 function resourceOf(request: { getUrn(): string }): Resource {
     const urn = request.getUrn();
     const [, , types = "", ...name] = urn.split("::");
     return { urn, type: types.split("$").at(-1) ?? types, name: name.join("::") };
+}
+
+function before(request: proto.DiffRequest | proto.UpdateRequest): State {
+    return { inputs: read(request.getOldInputs()), outputs: read(request.getOlds()) };
 }
 
 function read(value: Struct | undefined): Properties {
@@ -298,59 +287,43 @@ function revealed(value: unknown): unknown {
     }
 }
 
-function checked(result: CheckResult): proto.CheckResponse {
-    const response = new proto.CheckResponse();
-    response.setInputs(write(result.inputs));
-    for (const { property, reason } of result.failures ?? []) {
-        const entry = new proto.CheckFailure();
-        entry.setProperty(property);
-        entry.setReason(reason);
-        response.addFailures(entry);
-    }
-    return response;
-}
-
 function different(difference: Difference, ignored: string[] = []): proto.DiffResponse {
     const kept = (path: string) =>
         !ignored.some((prefix) => path === prefix || path.startsWith(`${prefix}.`));
     const changed = difference.changed.filter(kept);
     const replaces = (difference.replaces ?? []).filter(kept);
-    const response = new proto.DiffResponse();
-    response.setChanges(
-        changed.length > 0
-            ? proto.DiffResponse.DiffChanges.DIFF_SOME
-            : proto.DiffResponse.DiffChanges.DIFF_NONE,
-    );
-    response.setReplacesList(replaces);
-    response.setDeletebeforereplace(difference.deleteBeforeReplace ?? false);
-    response.setDiffsList([...new Set(changed.map((path) => path.split(/[.[]/)[0] ?? path))]);
-    response.setHasdetaileddiff(true);
+    const { DIFF_SOME, DIFF_NONE } = proto.DiffResponse.DiffChanges;
+    const { UPDATE, UPDATE_REPLACE } = proto.PropertyDiff.Kind;
+    const response = filled(new proto.DiffResponse(), {
+        Changes: changed.length > 0 ? DIFF_SOME : DIFF_NONE,
+        ReplacesList: replaces,
+        Deletebeforereplace: difference.deleteBeforeReplace ?? false,
+        DiffsList: [...new Set(changed.map((path) => path.split(/[.[]/)[0] ?? path))],
+        Hasdetaileddiff: true,
+    });
     for (const path of changed) {
-        const entry = new proto.PropertyDiff();
-        entry.setInputdiff(true);
-        entry.setKind(
-            replaces.includes(path) ? proto.PropertyDiff.Kind.UPDATE_REPLACE : proto.PropertyDiff.Kind.UPDATE,
-        );
-        response.getDetaileddiffMap().set(path, entry);
+        const Kind = replaces.includes(path) ? UPDATE_REPLACE : UPDATE;
+        response.getDetaileddiffMap().set(path, filled(new proto.PropertyDiff(), { Inputdiff: true, Kind }));
     }
     return response;
 }
 
 function failure(error: Error) {
-    if (!(error instanceof NotReady)) {
-        return { code: grpc.status.UNKNOWN, details: error.message, message: error.message };
-    }
-    const detail = new proto.ErrorResourceInitFailed();
-    detail.setId(error.id);
-    detail.setProperties(write(error.outputs));
-    detail.setReasonsList(error.reasons);
+    const plain = { code: grpc.status.UNKNOWN, details: error.message, message: error.message };
+    if (!(error instanceof NotReady)) return plain;
+    const detail = filled(new proto.ErrorResourceInitFailed(), {
+        Id: error.id,
+        Properties: write(error.outputs),
+        ReasonsList: error.reasons,
+    });
     const any = new Any();
     any.pack(detail.serializeBinary(), "pulumirpc.ErrorResourceInitFailed");
-    const body = new status.Status();
-    body.setCode(grpc.status.UNKNOWN);
-    body.setMessage(error.message);
-    body.addDetails(any);
+    const body = filled(new status.Status(), {
+        Code: plain.code,
+        Message: error.message,
+        DetailsList: [any],
+    });
     const metadata = new grpc.Metadata();
     metadata.add("grpc-status-details-bin", Buffer.from(body.serializeBinary()));
-    return { code: grpc.status.UNKNOWN, details: error.message, message: error.message, metadata };
+    return { ...plain, metadata };
 }
