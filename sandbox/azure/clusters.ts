@@ -1,18 +1,7 @@
-import { randomUUID } from "node:crypto";
 import { dump, load } from "js-yaml";
 import { AzureError, aksError } from "./errors";
 import { newIdentity, resourceGroups, userAssignedIdentities } from "./identities";
-import {
-    type Azure,
-    contains,
-    guid,
-    notFound,
-    type Principal,
-    type Properties,
-    type Resource,
-    type ResourceType,
-    same,
-} from "./model";
+import { type Azure, guid, kept, notFound, type Properties, type Resource, type ResourceType } from "./model";
 import { allowed } from "./roles";
 
 /** Supported minor versions with their latest patch; the older ones with long-term support only ("Supported Kubernetes versions in AKS"). */
@@ -21,27 +10,22 @@ const longTermSupportOnly = ["1.30", "1.31", "1.32", "1.33"];
 /** AKS's default is the latest patch of the last but one minor version. */
 const defaultVersion = "1.36.2";
 
-const assign = `${userAssignedIdentities.type}/assign/action`;
-
 /** AKS clusters; the pools named in a cluster are resources of their own, as in ARM. */
 export const managedClusters: ResourceType = {
     type: "Microsoft.ContainerService/managedClusters",
     name: /^[a-zA-Z0-9]([-_a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$/,
     seconds: { create: 300, update: 60, delete: 360 },
-    validate(azure, cluster, previous, caller) {
+    validate(azure, cluster, previous) {
         const { id, body } = cluster;
         if (previous) {
             checkPower(previous, "updating", "Stopped");
             checkPoolVersions(azure, cluster);
-            checkUnchanged(body, previous.body, ["dnsPrefix", "nodeResourceGroup"]);
-            const network = ["networkPlugin", "podCidr", "serviceCidr", "dnsServiceIP"];
-            checkUnchanged(body.networkProfile, previous.body.networkProfile, network, "networkProfile.");
-        } else checkNew(body);
-        for (const profile of body.agentPoolProfiles ?? []) {
+        } else checkDnsPrefix(body.dnsPrefix);
+        for (const profile of body.agentPoolProfiles) {
             checkPool(profile, azure.resource(`${id}/agentPools/${profile.name}`));
         }
         versionOf(cluster);
-        checkIdentities(azure, cluster, previous, caller);
+        checkIdentities(azure, cluster);
     },
     async apply(azure, cluster, previous) {
         const { id, name, body, computed } = cluster;
@@ -49,8 +33,8 @@ export const managedClusters: ResourceType = {
         if (!previous) make(azure, cluster);
         computed.currentKubernetesVersion = versionOf(cluster);
         const brought = body.identityProfile?.kubeletidentity;
-        if (brought) computed.identityProfile = { kubeletidentity: kubeletIdentity(azure, brought) };
-        for (const { name: pool, ...profile } of previous === cluster ? [] : (body.agentPoolProfiles ?? [])) {
+        if (brought) computed.identityProfile = { kubeletidentity: brought };
+        for (const { name: pool, ...profile } of previous === cluster ? [] : body.agentPoolProfiles) {
             const poolId = `${id}/agentPools/${pool}`;
             const older = azure.resource(poolId);
             const version = nodeVersion(profile, cluster, older);
@@ -117,16 +101,10 @@ export function userKubeconfig(azure: Azure, { id, body }: Resource): string {
     const text = azure.kubeconfigs.get(id.toLowerCase()) ?? "";
     if (!aadProfile) return text;
     const config = load(text) as Properties;
+    const login = `get-token --environment AzurePublicCloud --server-id 6dae42f8-4368-4678-94ff-3960e28e3630 --client-id 80faf920-1908-4b52-b5ef-a8e7bedfc67a --tenant-id ${azure.tenantId} --login devicecode`;
     const exec = {
         apiVersion: "client.authentication.k8s.io/v1beta1",
-        args: [
-            "get-token",
-            ...["--environment", "AzurePublicCloud"],
-            ...["--server-id", "6dae42f8-4368-4678-94ff-3960e28e3630"],
-            ...["--client-id", "80faf920-1908-4b52-b5ef-a8e7bedfc67a"],
-            ...["--tenant-id", azure.tenantId],
-            ...["--login", "devicecode"],
-        ],
+        args: login.split(" "),
         command: "kubelogin",
         env: null,
         installHint:
@@ -137,36 +115,16 @@ export function userKubeconfig(azure: Azure, { id, body }: Resource): string {
     return dump({ ...config, users }, { lineWidth: -1, noRefs: true });
 }
 
-function checkNew({
-    dnsPrefix = "",
-    agentPoolProfiles,
-    identity,
-    servicePrincipalProfile,
-}: Properties): void {
-    if (!/^[a-zA-Z\d]([-a-zA-Z\d]{0,52}[a-zA-Z\d])?$/.test(dnsPrefix)) {
-        const message = `The value of parameter dnsPrefix is invalid. Error details: DNS prefix '${dnsPrefix}' is invalid. DNS prefix must contain between 1 and 54 characters. Please see https://aka.ms/aks-naming-rules for more details..`;
-        throw aksError("InvalidParameter", message, "dnsPrefix");
-    }
-    const required = { agentPoolProfiles, servicePrincipalProfile: servicePrincipalProfile ?? identity };
-    const missing = Object.entries(required).find(([, value]) => value === undefined)?.[0];
-    if (missing)
-        throw aksError("InvalidParameter", `Required parameter ${missing} is missing (null).`, missing);
-    if (!agentPoolProfiles.some(({ mode }: Properties) => mode === "System")) {
-        throw aksError("InvalidParameter", "Must define at least one system pool.", "agentPoolProfiles");
-    }
+function checkDnsPrefix(dnsPrefix = ""): void {
+    if (/^[a-zA-Z\d]([-a-zA-Z\d]{0,52}[a-zA-Z\d])?$/.test(dnsPrefix)) return;
+    const message = `The value of parameter dnsPrefix is invalid. Error details: DNS prefix '${dnsPrefix}' is invalid. DNS prefix must contain between 1 and 54 characters. Please see https://aka.ms/aks-naming-rules for more details..`;
+    throw aksError("InvalidParameter", message, "dnsPrefix");
 }
 
-function checkUnchanged(now: Properties = {}, before: Properties = {}, keys: string[], path = ""): void {
-    const changed = keys.find(
-        (key) => now[key] !== undefined && before[key] !== undefined && now[key] !== before[key],
-    );
-    if (!changed) return;
-    const property = path + changed;
+function checkPool({ vmSize }: Properties, previous: Resource | undefined): void {
+    if (!previous || !vmSize || vmSize === previous.body.vmSize) return;
+    const property = "properties.vmSize";
     throw aksError("PropertyChangeNotAllowed", `Changing property '${property}' is not allowed.`, property);
-}
-
-function checkPool(profile: Properties, previous: Resource | undefined): void {
-    checkUnchanged(profile, previous?.body, ["vmSize"], "properties.");
 }
 
 /** The version that a cluster runs after a PUT. */
@@ -217,47 +175,26 @@ function nodeVersion(
 
 /** A cluster's PUT tells a version to all pools or to none, also of those that it leaves out; AKS's words are from public logs. */
 function checkPoolVersions(azure: Azure, { id, body }: Resource): void {
-    const told = (body.agentPoolProfiles ?? []).filter((each: Properties) => each.orchestratorVersion);
+    const told = body.agentPoolProfiles.filter((each: Properties) => each.orchestratorVersion);
     if (told.length === 0 || told.length === azure.resources(agentPools.type, id).length) return;
     const message =
         "Using managed cluster api, all Agent pools' OrchestratorVersion must be all specified or all unspecified. If all specified, they must be stay unchanged or the same with control plane. For agent pool specific change, please use per agent pool operations: https://aka.ms/agent-pool-rest-api";
     throw aksError("NotAllAgentPoolOrchestratorVersionSpecifiedAndUnchanged", message);
 }
 
-/** Whether the caller may attach the identities, and the control plane's may use the kubelet's ("Use a pre-created kubelet managed identity"). */
-function checkIdentities(
-    azure: Azure,
-    cluster: Resource,
-    previous: Resource | undefined,
-    caller: Principal,
-): void {
-    const attached = controlPlaneIdentities(cluster.body);
-    const kubelet = cluster.body.identityProfile?.kubeletidentity;
-    const before = controlPlaneIdentities(previous?.body ?? {});
-    before.push(previous?.computed.identityProfile?.kubeletidentity.resourceId ?? "");
-    for (const id of kubelet ? [...attached, kubelet.resourceId ?? ""] : attached) {
-        if (!azure.resource(id)) {
-            const inner = JSON.stringify({
-                error: { code: "BadRequest", message: `Resource '${id}' was not found.` },
-            });
-            const message = `Identity operation for resource '${cluster.id}' failed with error 'Failed to perform resource identity operation. Status: 'BadRequest'. Response: '${inner}'.`;
-            throw new AzureError(400, "FailedIdentityOperation", message);
-        }
-        if (before.some((each) => same(each, id))) continue;
-        if (allowed(azure, caller.objectId, { action: assign, scope: id })) continue;
-        const message = `The client '${caller.name}' with object id '${caller.objectId}' has permission to perform action '${managedClusters.type}/write' on scope '${cluster.id}'; however, it does not have permission to perform action '${assign}' on the linked scope(s) '${id}' or the linked scope(s) are invalid.`;
-        throw new AzureError(403, "LinkedAuthorizationFailed", message);
+/** Whether the identities are there, and the control plane's may use the kubelet's ("Use a pre-created kubelet managed identity"). */
+function checkIdentities(azure: Azure, { id, body }: Resource): void {
+    const attached = controlPlaneIdentities(body);
+    const scope: string | undefined = body.identityProfile?.kubeletidentity.resourceId;
+    const missing = [...attached, ...(scope ? [scope] : [])].find((each) => !azure.resource(each));
+    if (missing) {
+        const error = { code: "BadRequest", message: `Resource '${missing}' was not found.` };
+        const message = `Identity operation for resource '${id}' failed with error 'Failed to perform resource identity operation. Status: 'BadRequest'. Response: '${JSON.stringify({ error })}'.`;
+        throw new AzureError(400, "FailedIdentityOperation", message);
     }
-    if (!kubelet) return;
-    if (attached.length === 0) {
-        const message = "Custom kubelet identity is only supported on user assigned MSI cluster.";
-        throw aksError("CustomKubeletIdentityOnlySupportedOnUserAssignedMSICluster", message);
-    }
-    const scope = kubeletIdentity(azure, kubelet).resourceId;
-    const principals = attached.map((id) => azure.resource(id)?.computed.principalId);
-    if (principals.some((principalId) => allowed(azure, principalId, { action: assign, scope }))) return;
-    // What AKS made itself in the node resource group needs no grant.
-    if (contains(previous?.computed.nodeGroupId ?? "none", scope)) return;
+    const action = `${userAssignedIdentities.type}/assign/action`;
+    const principals = attached.map((each) => azure.resource(each)?.computed.principalId);
+    if (!scope || principals.some((principalId) => allowed(azure, principalId, { action, scope }))) return;
     const message =
         "The cluster using user-assigned managed identity must be granted 'Managed Identity Operator' role to assign kubelet identity. You can run 'az role assignment create --assignee <control-plane-identity-principal-id> --role 'Managed Identity Operator' --scope <kubelet-identity-resource-id>' to grant the permission. See https://learn.microsoft.com/en-us/azure/aks/use-managed-identity#add-role-assignment";
     throw aksError("CustomKubeletIdentityMissingPermissionError", message);
@@ -266,16 +203,7 @@ function checkIdentities(
 /** azure-native takes a list of ids, ARM an object with the ids as keys. */
 function controlPlaneIdentities({ identity }: Properties): string[] {
     const ids = identity?.userAssignedIdentities ?? [];
-    return Array.isArray(ids) ? [...ids] : Object.keys(ids);
-}
-
-function kubeletIdentity(azure: Azure, { resourceId, ...given }: Properties) {
-    const identity = azure.resource(resourceId);
-    const { clientId, principalId: objectId } = identity?.computed ?? {};
-    if ((given.clientId ?? clientId) === clientId && (given.objectId ?? objectId) === objectId)
-        return { resourceId, clientId, objectId };
-    const message = `The client id and object id of the custom kubelet identity do not belong to '${resourceId}'.`;
-    throw aksError("CustomKubeletIdentityPropertyError", message);
+    return Array.isArray(ids) ? ids : Object.keys(ids);
 }
 
 /** Client id of the identity that pulls: the kubelet's or, of a cluster without identities, its service principal. */
@@ -287,10 +215,9 @@ function pullsAs({ body, computed }: Resource): string | undefined {
 function make(azure: Azure, { id, name, body, computed }: Resource): void {
     const { location, identity, identityProfile } = body;
     const [, , subscription, , group] = id.split("/");
-    const nodeResourceGroup = body.nodeResourceGroup ?? `MC_${group}_${name}_${location}`.slice(0, 80);
+    const nodeResourceGroup = `MC_${group}_${name}_${location}`.slice(0, 80);
     const nodeGroupId = `/subscriptions/${subscription}/resourceGroups/${nodeResourceGroup}`;
-    const resourceUID = randomUUID().replace(/-/g, "").slice(0, 24);
-    Object.assign(computed, { resourceUID, nodeResourceGroup, nodeGroupId });
+    Object.assign(computed, { nodeResourceGroup, nodeGroupId });
     azure.store(kept(nodeGroupId, resourceGroups.type, { location, managedBy: id }));
     if (identity?.type === "SystemAssigned") Object.assign(computed, newIdentity(azure, name));
     if (!identity || identityProfile?.kubeletidentity) return;
@@ -301,21 +228,9 @@ function make(azure: Azure, { id, name, body, computed }: Resource): void {
     computed.identityProfile = { kubeletidentity: { resourceId, clientId, objectId } };
 }
 
-function kept(id: string, type: string, body: Properties): Resource {
-    return { id, name: id.split("/").at(-1) ?? "", type, body, computed: {}, provisioningState: "Succeeded" };
-}
-
-function clusterView(azure: Azure, { id, name, body, computed, provisioningState }: Resource): Properties {
+function clusterView(azure: Azure, { id, body, computed, provisioningState }: Resource): Properties {
     const { principalId, clientId: _, tenantId, nodeGroupId: __, ...shown } = computed;
-    const {
-        identity,
-        sku,
-        servicePrincipalProfile,
-        oidcIssuerProfile,
-        identityProfile: ___,
-        aadProfile,
-        ...given
-    } = body;
+    const { identity, sku, servicePrincipalProfile, oidcIssuerProfile, aadProfile, ...given } = body;
     const attached = controlPlaneIdentities(body).map((each) => {
         const ids = azure.resource(each)?.computed;
         return [each, { clientId: ids?.clientId, principalId: ids?.principalId }];
@@ -336,32 +251,24 @@ function clusterView(azure: Azure, { id, name, body, computed, provisioningState
         ...(identity && { identity: { type: identity.type, ...own } }),
         servicePrincipalProfile: { clientId: servicePrincipalProfile?.clientId ?? "msi" },
         sku: { name: "Base", tier: "Free", ...sku },
-        oidcIssuerProfile: {
-            enabled: false,
-            ...oidcIssuerProfile,
-            ...(oidcIssuerProfile?.enabled && { issuerURL }),
-        },
+        oidcIssuerProfile: oidcIssuerProfile?.enabled
+            ? { ...oidcIssuerProfile, issuerURL }
+            : { enabled: false },
         agentPoolProfiles: azure
             .resources(agentPools.type, id)
             .map((pool) => ({ name: pool.name, ...poolView(azure, pool) })),
-        azurePortalFQDN: computed.fqdn,
-        eTag: guid(name, JSON.stringify(body)),
-        maxAgentPools: 100,
         provisioningState,
     };
 }
 
 function poolView(azure: Azure, { id, body, computed, provisioningState }: Resource): Properties {
-    const { currentKubernetesVersion, powerState = running } =
-        azure.resource(clusterIdOf(id))?.computed ?? {};
-    const { version = currentKubernetesVersion } = computed;
+    const { version } = computed;
     return {
         ...{ count: 1, mode: "User", osType: "Linux", osSKU: "Ubuntu", type: "VirtualMachineScaleSets" },
         orchestratorVersion: version,
         ...body,
         currentOrchestratorVersion: version,
-        eTag: guid(id, JSON.stringify(body)),
-        powerState,
+        powerState: azure.resource(clusterIdOf(id))?.computed.powerState ?? running,
         provisioningState,
     };
 }

@@ -6,49 +6,20 @@ import { type Azure, type Principal, type Properties, type Resource, type Shown,
 import { registries } from "./registries";
 import { grantAt, roleAssignments, roleDefinitions } from "./roles";
 
-/** Every option of every command, with the Azure CLI's short forms. */
-const options = {
-    "aad-admin-group-object-ids": { type: "string" },
-    "admin-enabled": { type: "string" },
-    assignee: { type: "string" },
-    "assignee-object-id": { type: "string" },
-    "assignee-principal-type": { type: "string" },
-    "attach-acr": { type: "string" },
-    "disable-local-accounts": { type: "boolean" },
-    "dnl-scope": { type: "string" },
-    "enable-aad": { type: "boolean" },
-    "enable-azure-rbac": { type: "boolean" },
-    id: { type: "string" },
-    location: { type: "string", short: "l" },
-    name: { type: "string", short: "n" },
-    "node-count": { type: "string", short: "c" },
-    "node-vm-size": { type: "string", short: "s" },
-    output: { type: "string", short: "o" },
-    query: { type: "string" },
-    "resource-group": { type: "string", short: "g" },
-    role: { type: "string" },
-    "role-assignment-mode": { type: "string" },
-    scope: { type: "string" },
-    "service-principal": { type: "string" },
-    sku: { type: "string" },
-    subscription: { type: "string" },
-    username: { type: "string", short: "u" },
-    yes: { type: "boolean", short: "y" },
-} as const;
+/** The Azure CLI's short forms. */
+const short: Record<string, string> = {
+    ...{ location: "l", name: "n", output: "o", "resource-group": "g", username: "u", yes: "y" },
+    ...{ "node-count": "c", "node-vm-size": "s" },
+};
 
 /** Of every command: always JSON, and a path of property names; a text is printed as it is. */
 const everywhere = "[--output json] [--query <path>]";
 
-/** What a command is given; a text that is not is empty, a flag false. */
-type Options = {
-    [Name in keyof typeof options]: (typeof options)[Name]["type"] extends "string" ? string : boolean;
-};
-
 interface Command {
-    /** Its options, the optional ones in brackets. */
+    /** Its options, the optional ones in brackets; those with a value have that behind them. */
     takes: string;
     /** Acts as an Owner, whoever is signed in. `rest` are the words behind the command's own. */
-    run(azure: Azure, options: Options, rest: string[]): unknown;
+    run(azure: Azure, options: Properties, rest: string[]): unknown;
 }
 
 /**
@@ -64,7 +35,7 @@ export async function runAzureCommand(azure: Azure, words: string[]): Promise<st
     if (!name || !command) throw new Error(usage(words[0]));
     const { rest, given } = optionsOf(name, command, words.slice(name.split(" ").length));
     const answer = await command.run(azure, given, rest);
-    const path = given.query ? given.query.split(".") : [];
+    const path: string[] = given.query?.split(".") ?? [];
     const result = path.reduce((value, key) => (value as Properties | undefined)?.[key], answer) ?? "";
     return typeof result === "string" ? result : JSON.stringify(result, null, 2);
 }
@@ -78,27 +49,30 @@ function usage(word = ""): string {
 }
 
 function optionsOf(name: string, { takes }: Command, args: string[]) {
-    const complain = (problem: string) => new Error(`${problem}\n    ${name} ${takes}`);
-    const parse = () => {
-        try {
-            return parseArgs({ args, options, allowPositionals: true });
-        } catch (error) {
-            throw complain((error as Error).message);
-        }
-    };
-    const { values, positionals: rest } = parse();
-    const namesIn = (text: string) => [...text.matchAll(/--([\w-]+)/g)].map(([, each = ""]) => each);
-    const unfit = Object.keys(values).find((each) => !namesIn(takes + everywhere).includes(each));
-    if (unfit) throw complain(`${name} takes no --${unfit}:`);
-    const missing = namesIn(takes.replace(/\[[^\]]*\]/g, "")).find((each) => !(each in values));
-    if (missing) throw complain(`--${missing} is missing:`);
-    if (rest.length > 0 && !/^\w/.test(takes)) throw complain(`${rest[0]} does not fit here:`);
-    const nothing = Object.entries(options).map(([each, { type }]) => [each, type === "string" ? "" : false]);
-    return { rest, given: { ...Object.fromEntries(nothing), ...values } as Options };
+    const options = Object.fromEntries(
+        [...`${takes} ${everywhere}`.matchAll(/--([\w-]+)(\]| --|$)?/g)].map(([, each = "", flag]) => [
+            each,
+            {
+                type: flag === undefined ? "string" : "boolean",
+                ...(short[each] && { short: short[each] }),
+            } as const,
+        ]),
+    );
+    try {
+        const { values, positionals: rest } = parseArgs({ args, options, allowPositionals: true });
+        const required = takes.replace(/\[[^\]]*\]/g, "").matchAll(/--([\w-]+)/g);
+        const missing = [...required].find(([, each = ""]) => !(each in values))?.[0];
+        if (missing) throw new Error(`${missing} is missing:`);
+        if (rest.length > 0 && !/^\w/.test(takes)) throw new Error(`${rest[0]} does not fit here:`);
+        return { rest, given: values as Properties };
+    } catch (error) {
+        throw new Error(`${(error as Error).message}\n    ${name} ${takes}`);
+    }
 }
 
-const where = "--resource-group <group> [--subscription <id or name>]";
-const within = "[--resource-group <group>] [--subscription <id or name>]";
+const subscribed = "[--subscription <id or name>]";
+const where = `--name <name> --resource-group <group> ${subscribed}`;
+const within = `[--resource-group <group>] ${subscribed}`;
 const there = `--name <name> ${within}`;
 const entra = "[--enable-aad] [--aad-admin-group-object-ids <ids with commas>] [--enable-azure-rbac]";
 const grant =
@@ -112,7 +86,7 @@ const commands: Record<string, Command> = {
     logout: {
         takes: "",
         run(azure) {
-            azure.signOut();
+            azure.configure({ signedInAs: "" });
             return "Nobody is signed in now.";
         },
     },
@@ -148,17 +122,14 @@ const commands: Record<string, Command> = {
                 .map(({ id, type }) => ({ id, type })),
     },
     "group create": {
-        takes: "--name <name> --location <region> [--subscription <id or name>]",
+        takes: `--name <name> --location <region> ${subscribed}`,
         run: (azure, { name, location, subscription }) =>
             azure.put(groupId(azure, name, subscription), { location }, azure.owner),
     },
-    "group list": {
-        takes: "[--subscription <id or name>]",
-        run: (azure, options) => list(azure, resourceGroups.type, options),
-    },
+    "group list": { takes: subscribed, run: listing(resourceGroups.type) },
     "group delete": {
-        takes: "--name <name> [--subscription <id or name>] [--yes]",
-        run: (azure, { name, subscription }) => remove(azure, [groupId(azure, name, subscription)]),
+        takes: `--name <name> ${subscribed} [--yes]`,
+        run: (azure, { name, subscription }) => remove(azure, groupId(azure, name, subscription)),
     },
     "role assignment list": {
         takes: "[--scope <id>]",
@@ -174,11 +145,11 @@ const commands: Record<string, Command> = {
             const found = grantAt(azure, options.scope, grantIn(azure, options));
             if (!found)
                 throw new Error("There is no such role assignment; `role assignment list` shows all.");
-            return remove(azure, [found.id]);
+            return remove(azure, found.id);
         },
     },
     "acr create": {
-        takes: `--name <name> ${where} [--sku Basic|Standard|Premium] [--role-assignment-mode rbac|rbac-abac] [--dnl-scope Unsecure|TenantReuse|SubscriptionReuse|ResourceGroupReuse|NoReuse] [--location <region>]`,
+        takes: `${where} [--sku Basic|Standard|Premium] [--role-assignment-mode rbac|rbac-abac] [--dnl-scope Unsecure|TenantReuse|SubscriptionReuse|ResourceGroupReuse|NoReuse] [--location <region>]`,
         async run(azure, options) {
             const id = idIn(azure, registries.type, options);
             const scope = options["dnl-scope"];
@@ -213,13 +184,13 @@ const commands: Record<string, Command> = {
             throw new Error("acr login takes nothing but --name.");
         },
     },
-    "acr list": { takes: within, run: (azure, options) => list(azure, registries.type, options) },
+    "acr list": { takes: within, run: listing(registries.type) },
     "acr delete": {
         takes: `${there} [--yes]`,
-        run: (azure, options) => remove(azure, [find(azure, registries.type, options).id]),
+        run: (azure, options) => remove(azure, find(azure, registries.type, options).id),
     },
     "aks create": {
-        takes: `--name <name> ${where} [--node-vm-size <size>] [--node-count <number>] [--service-principal <appId>] ${entra} [--disable-local-accounts] [--attach-acr <name or id>] [--location <region>]`,
+        takes: `${where} [--node-vm-size <size>] [--node-count <number>] [--service-principal <appId>] ${entra} [--disable-local-accounts] [--attach-acr <name or id>] [--location <region>]`,
         async run(azure, options) {
             const id = idIn(azure, managedClusters.type, options);
             const attached = options["attach-acr"] && registryId(azure, options);
@@ -229,12 +200,12 @@ const commands: Record<string, Command> = {
         },
     },
     "aks show": {
-        takes: `--name <name> ${where}`,
+        takes: where,
         run: (azure, options) => azure.get(idIn(azure, managedClusters.type, options), azure.owner),
     },
-    "aks list": { takes: within, run: (azure, options) => list(azure, managedClusters.type, options) },
+    "aks list": { takes: within, run: listing(managedClusters.type) },
     "aks update": {
-        takes: `--name <name> ${where} [--attach-acr <name or id>] ${entra}`,
+        takes: `${where} [--attach-acr <name or id>] ${entra}`,
         async run(azure, options) {
             const { id, body } = find(azure, managedClusters.type, options);
             if (options["attach-acr"]) await attach(azure, id, registryId(azure, options));
@@ -242,31 +213,19 @@ const commands: Record<string, Command> = {
             return azure.get(id, azure.owner);
         },
     },
-    "aks stop": {
-        takes: `--name <name> ${where}`,
-        run: (azure, options) =>
-            azure.setPower(idIn(azure, managedClusters.type, options), "Stopped", azure.owner),
-    },
-    "aks start": {
-        takes: `--name <name> ${where}`,
-        run: (azure, options) =>
-            azure.setPower(idIn(azure, managedClusters.type, options), "Running", azure.owner),
-    },
+    "aks stop": { takes: where, run: powering("Stopped") },
+    "aks start": { takes: where, run: powering("Running") },
     "aks delete": {
-        takes: `--name <name> ${where} [--yes]`,
-        run: (azure, options) => remove(azure, [idIn(azure, managedClusters.type, options)]),
+        takes: `${where} [--yes]`,
+        run: (azure, options) => remove(azure, idIn(azure, managedClusters.type, options)),
     },
     "config set": {
         takes: "propagation=<seconds> | latency=<factor of Azure's own>",
         run(azure, _, settings) {
             for (const setting of settings) {
-                const [name = "", value = ""] = setting.split("=");
-                const number = Number(value);
-                if (value === "" || !(number >= 0))
-                    throw new Error(`${setting} needs a number; say propagation=30 or latency=0.1.`);
-                if (name === "propagation") azure.configure({ propagationSeconds: number });
-                else if (name === "latency") azure.configure({ latency: number });
-                else throw new Error(`${name} is not a setting; use propagation or latency.`);
+                const [, name, value] = /^(propagation|latency)=(\d*\.?\d+)$/.exec(setting) ?? [];
+                if (!name) throw new Error(`${setting} does not fit; say propagation=30 or latency=0.1.`);
+                azure.configure({ [name === "latency" ? name : "propagationSeconds"]: Number(value) });
             }
             const { propagationSeconds, latency } = azure.settings;
             return { propagation: propagationSeconds, latency };
@@ -274,22 +233,28 @@ const commands: Record<string, Command> = {
     },
 };
 
-function groupId(azure: Azure, name: string, subscription: string): string {
+function groupId(azure: Azure, name = "", subscription = azure.subscriptionId): string {
     const named = azure.subscriptions.find((each) => same(each.name, subscription))?.id;
-    return `/subscriptions/${named ?? (subscription || azure.subscriptionId)}/resourceGroups/${name}`;
+    return `/subscriptions/${named ?? subscription}/resourceGroups/${name}`;
 }
 
-function idIn(azure: Azure, type: string, { name, "resource-group": group, subscription }: Options): string {
+function idIn(azure: Azure, type: string, { name, "resource-group": group, subscription }: Properties) {
     return `${groupId(azure, group, subscription)}/providers/${type}/${name}`;
 }
 
-function list(azure: Azure, type: string, { "resource-group": group, subscription }: Options) {
-    const below = group || subscription ? groupId(azure, group, subscription) : "";
-    return azure.list(type, below.replace(/\/resourceGroups\/$/, ""), azure.owner);
+function listing(type: string): Command["run"] {
+    return (azure, { "resource-group": group, subscription }) => {
+        const below = group || subscription ? groupId(azure, group, subscription) : "";
+        return azure.list(type, below.replace(/\/resourceGroups\/$/, ""), azure.owner);
+    };
+}
+
+function powering(code: "Running" | "Stopped"): Command["run"] {
+    return (azure, options) => azure.setPower(idIn(azure, managedClusters.type, options), code, azure.owner);
 }
 
 /** What the options name; where they name no resource group, in any. */
-function find(azure: Azure, type: string, options: Options): Resource {
+function find(azure: Azure, type: string, options: Properties): Resource {
     const { name, "resource-group": group } = options;
     const id = idIn(azure, type, options);
     const found = azure.resources(type).find((each) => (group ? same(each.id, id) : same(each.name, name)));
@@ -301,9 +266,9 @@ function locationOf(azure: Azure, id: string): string {
     return azure.get(id.split("/providers/")[0] ?? "", azure.owner).location;
 }
 
-async function remove(azure: Azure, ids: string[]): Promise<string> {
-    for (const id of ids) await azure.delete(id, azure.owner);
-    return `deleted ${ids.join(", ")}`;
+async function remove(azure: Azure, id: string): Promise<string> {
+    await azure.delete(id, azure.owner);
+    return `deleted ${id}`;
 }
 
 function principals(azure: Azure, type: Principal["type"]) {
@@ -330,7 +295,7 @@ function shownRegistry(azure: Azure, id: string) {
     return { ...azure.get(id, azure.owner), roleAssignmentMode, autoGeneratedDomainNameLabelScope };
 }
 
-function modeIn({ "role-assignment-mode": mode }: Options): Properties {
+function modeIn({ "role-assignment-mode": mode }: Properties): Properties {
     if (!mode) return {};
     const modes: Record<string, string> = {
         rbac: "LegacyRegistryPermissions",
@@ -341,7 +306,7 @@ function modeIn({ "role-assignment-mode": mode }: Options): Properties {
 }
 
 /** A cluster's body with the Azure CLI's defaults. */
-function clusterIn(azure: Azure, id: string, options: Options): Properties {
+function clusterIn(azure: Azure, id: string, options: Properties): Properties {
     const [, , subscription = "", , group = ""] = id.split("/");
     const count = Number(options["node-count"] || 3);
     if (!Number.isInteger(count)) throw new Error(`--node-count is ${options["node-count"]}; use a number.`);
@@ -357,19 +322,19 @@ function clusterIn(azure: Azure, id: string, options: Options): Properties {
     };
 }
 
-function entraIn(options: Options): Properties {
+function entraIn(options: Properties): Properties {
     if (!options["enable-aad"]) return {};
     const groups = options["aad-admin-group-object-ids"];
     return {
         aadProfile: {
             managed: true,
-            enableAzureRBAC: options["enable-azure-rbac"],
+            enableAzureRBAC: options["enable-azure-rbac"] ?? false,
             ...(groups && { adminGroupObjectIDs: groups.split(",") }),
         },
     };
 }
 
-function registryId(azure: Azure, options: Options): string {
+function registryId(azure: Azure, options: Properties): string {
     const given = options["attach-acr"];
     if (given.startsWith("/")) return given;
     return find(azure, registries.type, { ...options, name: given, "resource-group": "" }).id;
@@ -380,8 +345,8 @@ async function attach(azure: Azure, clusterId: string, scope: string): Promise<v
     const { identityProfile, servicePrincipalProfile } = azure.get(clusterId, azure.owner);
     const { clientId } = identityProfile?.kubeletidentity ?? servicePrincipalProfile;
     const principalId = azure.principal(clientId).objectId;
-    const [principalType, roleDefinitionId] = ["ServicePrincipal", roleNamed("AcrPull")];
-    await assign(azure, scope, { principalId, principalType, roleDefinitionId });
+    const roleDefinitionId = roleNamed("AcrPull");
+    await assign(azure, scope, { principalId, principalType: "ServicePrincipal", roleDefinitionId });
 }
 
 /** Assigns a role, unless somebody did so before; the name is random, as the Azure CLI makes it. */
@@ -395,7 +360,7 @@ async function assign(azure: Azure, scope: string, body: Properties): Promise<Sh
 }
 
 /** Who is to get which role; with an object id nobody is looked up. */
-function grantIn(azure: Azure, options: Options): Properties {
+function grantIn(azure: Azure, options: Properties): Properties {
     const roleDefinitionId = roleNamed(options.role);
     const { assignee, "assignee-object-id": objectId, "assignee-principal-type": type } = options;
     if (!assignee && !objectId) throw new Error("--assignee or --assignee-object-id is missing.");

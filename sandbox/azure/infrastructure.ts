@@ -1,14 +1,7 @@
 /** The real things behind the model: a registry is a process, a cluster is a Kubernetes node. */
 export interface Infrastructure {
-    /**
-     * Starts the registry's process, or finds it running; resolves to its login server, e.g. `127.0.0.1:41231`.
-     * `domainNameLabel` is what Azure would begin that with, e.g. `team-e7ggejfuhzhgedc8`. Default: the name.
-     */
-    startRegistry(registry: {
-        id: string;
-        name: string;
-        domainNameLabel?: string;
-    }): Promise<{ loginServer: string }>;
+    /** Starts the registry's process, or finds it running; resolves to its login server, e.g. `127.0.0.1:41231`. */
+    startRegistry(registry: { id: string; name: string }): Promise<{ loginServer: string }>;
     /** Stops the registry and deletes its images. */
     stopRegistry(registry: { id: string; name: string }): Promise<void>;
     /**

@@ -16,9 +16,7 @@ export interface Registered {
 
 /** Nothing real behind the model: fixed answers. */
 export const noInfrastructure: Infrastructure = {
-    startRegistry: async ({ name, domainNameLabel = name.toLowerCase() }) => ({
-        loginServer: `${domainNameLabel}.azurecr.io`,
-    }),
+    startRegistry: async ({ name }) => ({ loginServer: `${name.toLowerCase()}.azurecr.io` }),
     stopRegistry: async () => undefined,
     startCluster: async ({ name }) => {
         const fqdn = `${name}.hcp.westeurope.azmk8s.io`;

@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { agentPools, checkPower, managedClusters, userKubeconfig } from "./clusters";
 import { AzureError } from "./errors";
 import { resourceGroups, userAssignedIdentities } from "./identities";
 import type { Infrastructure } from "./infrastructure";
 import { registries } from "./registries";
-import { allowed, onlyRoles, type Request, roleAssignments, roleDefinitions } from "./roles";
+import { allowed, onlyRoles, roleAssignments, roleDefinitions } from "./roles";
 
 /** Properties of a resource as azure-native has them: what ARM nests in `properties` is at the top. */
 // biome-ignore lint/suspicious/noExplicitAny: property bags are of no fixed shape.
@@ -52,8 +53,6 @@ export interface Settings {
     propagationSeconds: number;
     /** Factor on Azure's typical durations; 1 is as slow as Azure. Default: 0. */
     latency: number;
-    /** Registry names that others in the world have taken. Default: none. */
-    namesTaken: string[];
 }
 
 /** All that the model knows, as JSON; holds no secret. */
@@ -80,14 +79,9 @@ export interface ResourceType {
     /** Whether it needs a location. Default: true. */
     located?: boolean;
     /** Throws what the service refuses; nothing has changed yet. `previous` is undefined for a new resource. */
-    validate?(azure: Azure, resource: Resource, previous: Resource | undefined, caller: Principal): void;
+    validate?(azure: Azure, resource: Resource, previous: Resource | undefined): void;
     /** Does what it takes, and sets what is computed. `previous` is the resource itself where it is only started again. */
-    apply?(
-        azure: Azure,
-        resource: Resource,
-        previous: Resource | undefined,
-        caller: Principal,
-    ): Promise<void> | void;
+    apply?(azure: Azure, resource: Resource, previous: Resource | undefined): Promise<void> | void;
     /** What a GET shows beside id, name and type. Default: computed and body. */
     view?(azure: Azure, resource: Resource): Properties;
     /** Takes away what stands behind it. */
@@ -118,7 +112,7 @@ export interface AzureOptions {
     /** What `toJSON` gave before. Default: a tenant with two subscriptions and a person for each way of holding roles. */
     state?: State | undefined;
     /** Waits so many milliseconds. */
-    sleep?: (milliseconds: number) => Promise<void>;
+    sleep?: (milliseconds: number) => Promise<unknown>;
     /** Milliseconds since 1970. */
     now?: () => number;
     /** Called after each change, to save it. */
@@ -134,22 +128,20 @@ export class Azure {
     readonly now: () => number;
     /** Kubeconfig by cluster id in lower case; secret, so not part of the state. */
     readonly kubeconfigs = new Map<string, string>();
-    onChange: () => void;
-    private readonly sleep: (milliseconds: number) => Promise<void>;
+    private readonly onChange: () => void;
+    private readonly sleep: (milliseconds: number) => Promise<unknown>;
     private readonly state: State;
 
     constructor(options: AzureOptions) {
         this.infrastructure = options.infrastructure;
         this.now = options.now ?? Date.now;
-        this.sleep = options.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
+        this.sleep = options.sleep ?? sleep;
         this.onChange = options.onChange ?? (() => undefined);
-        this.state = structuredClone(options.state ? withLaterAdditions(options.state) : newTenant());
+        this.state = structuredClone(options.state ?? newTenant());
         // Operations ended with the process that ran them; what was being created has to be created again.
-        const lost = this.state.resources.filter((each) => each.provisioningState === "Creating");
-        const managed = this.state.resources.filter(({ body }) =>
-            lost.some(({ id }) => id === body.managedBy),
-        );
-        for (const { id } of [...lost, ...managed]) this.forget(id);
+        for (const lost of this.state.resources.filter((each) => each.provisioningState === "Creating"))
+            for (const { id, body } of this.state.resources)
+                if (id === lost.id || body.managedBy === lost.id) this.forget(id);
         for (const each of this.state.resources) each.provisioningState = "Succeeded";
     }
 
@@ -212,11 +204,6 @@ export class Azure {
         return this.caller;
     }
 
-    /** Makes requests come from nobody. */
-    signOut(): void {
-        this.configure({ signedInAs: "" });
-    }
-
     /** A user or service principal by object id, client id or name. @throws Error that lists the names there are. */
     principal(who: string): Principal {
         const found = this.find(who);
@@ -269,10 +256,7 @@ export class Azure {
     }
 
     get(id: string, caller = this.caller): Shown {
-        this.locate(id, caller, "read");
-        const resource = this.resource(id);
-        if (!resource) throw notFound(id);
-        return this.show(resource);
+        return this.show(this.existing(id, caller, "read"));
     }
 
     /** What a GET answers for all resources of a type, at or below an id, that the caller may read. */
@@ -301,14 +285,15 @@ export class Azure {
             throw new AzureError(400, "InvalidResourceName", message);
         }
         if (type.located !== false) checkLocation(resource, previous);
-        type.validate?.(this, resource, previous, caller);
+        type.validate?.(this, resource, previous);
         this.store(resource);
         try {
             const operation = previous ? "update" : "create";
-            await this.during(operation, type, () => type.apply?.(this, resource, previous, caller));
+            await this.during(operation, type, () => type.apply?.(this, resource, previous));
         } catch (error) {
             if (previous) this.store(previous);
             else await Promise.resolve(type.remove?.(this, resource)).finally(() => this.forget(id));
+            this.onChange();
             throw error;
         }
         resource.provisioningState = "Succeeded";
@@ -318,9 +303,7 @@ export class Azure {
 
     /** Deletes a resource and what is inside it. Refused with status 404 where there is none. */
     async delete(id: string, caller = this.caller): Promise<void> {
-        const resource = this.resource(id);
-        this.locate(id, caller, "delete", resource?.body);
-        if (!resource) throw notFound(id);
+        const resource = this.existing(id, caller, "delete");
         resource.provisioningState = "Deleting";
         this.onChange();
         const removals = this.resources(undefined, id).map((each) => {
@@ -329,13 +312,12 @@ export class Azure {
         });
         await Promise.all(removals);
         this.forget(id);
+        this.onChange();
     }
 
     /** Kubeconfigs of a cluster as AKS lists them, in base64; of a stopped one, too. */
     clusterUserCredentials(id: string, caller = this.caller): { name: string; value: string }[] {
-        this.locate(id, caller, "listClusterUserCredential/action");
-        const cluster = this.resource(id);
-        if (!cluster) throw notFound(id);
+        const cluster = this.existing(id, caller, "listClusterUserCredential/action");
         const kubeconfig = userKubeconfig(this, cluster);
         return [{ name: "clusterUser", value: Buffer.from(kubeconfig).toString("base64") }];
     }
@@ -347,14 +329,13 @@ export class Azure {
      */
     clusterUser(clusterId: string, objectId: string): { username: string; groups: string[] } | undefined {
         const { aadProfile } = this.resource(clusterId)?.body ?? {};
-        const principal = this.principals.find((each) => same(each.objectId, objectId));
-        if (!aadProfile || !principal) return undefined;
+        const username = this.principals.find((each) => same(each.objectId, objectId))?.objectId;
+        if (!aadProfile || !username) return undefined;
         const groups = this.groupsOf(objectId);
         const administrators: string[] = aadProfile.adminGroupObjectIDs ?? [];
         const named = [objectId, ...groups].some((each) => administrators.some((other) => same(each, other)));
         const everything = { action: `${managedClusters.type}/*`, scope: clusterId, data: true };
         const administers = named || (aadProfile.enableAzureRBAC && allowed(this, objectId, everything));
-        const username = principal.objectId;
         return { username, groups: administers ? [...groups, "system:masters"] : groups };
     }
 
@@ -363,11 +344,10 @@ export class Azure {
      * takes no time.
      */
     async setPower(id: string, code: "Running" | "Stopped", caller = this.caller): Promise<Shown> {
-        const type = this.locate(id, caller, code === "Stopped" ? "stop/action" : "start/action");
-        const cluster = this.resource(id);
-        if (!cluster) throw notFound(id);
+        const verb = code === "Stopped" ? "stop" : "start";
+        const cluster = this.existing(id, caller, `${verb}/action`);
         checkPower(cluster, code === "Stopped" ? "stopping" : "starting", code);
-        await this.during("update", type, () => undefined);
+        await this.during("update", managedClusters, () => undefined);
         cluster.computed.powerState = { code };
         this.onChange();
         return this.show(cluster);
@@ -386,18 +366,10 @@ export class Azure {
     /** Starts again what a restarted machine has stopped: registries and clusters. */
     async resume(): Promise<void> {
         const stopped = [registries, managedClusters].flatMap((type) =>
-            this.resources(type.type).map((each) => type.apply?.(this, each, each, this.owner)),
+            this.resources(type.type).map((each) => type.apply?.(this, each, each)),
         );
         await Promise.all(stopped);
         this.onChange();
-    }
-
-    private authorize(caller: Principal, request: Request): void {
-        if (allowed(this, caller.objectId, request)) return;
-        const { action, scope } = request;
-        const abac = action.endsWith("/roleAssignments/write") ? "or an ABAC condition not fulfilled " : "";
-        const message = `The client '${caller.name}' with object id '${caller.objectId}' does not have authorization ${abac}to perform action '${action}' over scope '${scope}' or the scope is invalid. If access was recently granted, please refresh your credentials.`;
-        throw new AzureError(403, "AuthorizationFailed", message);
     }
 
     /** A registry in ABAC mode heeds data actions only, any other actions only. */
@@ -405,6 +377,14 @@ export class Azure {
         const data = this.resource(registryId)?.body.roleAssignmentMode === "AbacRepositoryPermissions";
         const wanted = `${registries.type}/${data ? dataAction : action}`;
         return allowed(this, principalId, { action: wanted, scope: registryId, data });
+    }
+
+    /** The resource that the caller may do this to. */
+    private existing(id: string, caller: Principal, verb: string): Resource {
+        const resource = this.resource(id);
+        this.locate(id, caller, verb, resource?.body);
+        if (resource) return resource;
+        throw notFound(id);
     }
 
     /** Checks what comes before the service itself: subscription, the caller's roles, resource group. */
@@ -428,7 +408,13 @@ export class Azure {
         }
         const action = `${type.action ?? type.type}/${verb}`;
         const scope = type === resourceGroups ? id.replace("/resourceGroups/", "/resourcegroups/") : id;
-        this.authorize(caller, { action, scope, roleDefinitionId });
+        if (!allowed(this, caller.objectId, { action, scope, roleDefinitionId })) {
+            const abac = action.endsWith("/roleAssignments/write")
+                ? "or an ABAC condition not fulfilled "
+                : "";
+            const message = `The client '${caller.name}' with object id '${caller.objectId}' does not have authorization ${abac}to perform action '${action}' over scope '${scope}' or the scope is invalid. If access was recently granted, please refresh your credentials.`;
+            throw new AzureError(403, "AuthorizationFailed", message);
+        }
         const exists = !group || this.resource(`/subscriptions/${subscription}/resourceGroups/${group}`);
         if (exists || (type === resourceGroups && verb === "write")) return type;
         throw new AzureError(404, "ResourceGroupNotFound", `Resource group '${group}' could not be found.`);
@@ -443,7 +429,6 @@ export class Azure {
     /** Removes a resource and what is inside it from the state. */
     private forget(id: string): void {
         this.state.resources = this.state.resources.filter((each) => !contains(id, each.id));
-        this.onChange();
     }
 
     /** Takes as long as the work, and at least as long as Azure would at the current latency. */
@@ -500,6 +485,11 @@ function nameOf(id: string): string {
     return id.split("/").at(-1) ?? "";
 }
 
+/** A resource that a service makes by itself. */
+export function kept(id: string, type: string, body: Properties): Resource {
+    return { id, name: nameOf(id), type, body, computed: {}, provisioningState: "Succeeded" };
+}
+
 function checkLocation({ id, name, type, body }: Resource, previous: Resource | undefined): void {
     if (!body.location) {
         const message = "The location property is required for this definition.";
@@ -553,51 +543,28 @@ function newTenant(): State {
         ...["AcrPull", "Container Registry Repository Reader"],
         ...["Managed Identity Operator", "Network Contributor"],
     );
-    const holders = { ...people, deployer: people["role-administrator"] ?? [] };
-    const grants = Object.entries(holders).flatMap(([who, roles]) => roles.map((role) => ({ who, role })));
-    const resources = subscriptions.flatMap((subscription, index) =>
-        grants.map(({ who, role }): Resource => {
-            const scope = `/subscriptions/${subscription}`;
-            const name = guid(who, role, ...(index > 0 ? [subscription] : []));
-            const roleId = roleDefinitions.find((each) => each.name === role)?.id;
-            const roleDefinitionId = `${scope}/providers/Microsoft.Authorization/roleDefinitions/${roleId}`;
-            const principalType = who === deployer.name ? deployer.type : "User";
-            const body = { principalId: guid(who), principalType, roleDefinitionId };
-            return {
-                id: `${scope}/providers/${roleAssignments.type}/${name}`,
-                name,
-                type: roleAssignments.type,
-                body: role.startsWith("Role Based") ? { ...body, condition, conditionVersion: "2.0" } : body,
-                computed: { effectiveAt: 0 },
-                provisioningState: "Succeeded",
-            };
-        }),
+    const holders = Object.entries({ ...people, deployer: people["role-administrator"] ?? [] });
+    const resources = subscriptions.flatMap((subscription) =>
+        holders.flatMap(([who, held]) =>
+            held.map((role) => {
+                const scope = `/subscriptions/${subscription}`;
+                const id = `${scope}/providers/${roleAssignments.type}/${guid(who, role, subscription)}`;
+                const roleId = roleDefinitions.find((each) => each.name === role)?.id;
+                const body = {
+                    principalId: guid(who),
+                    principalType: who === deployer.name ? deployer.type : "User",
+                    roleDefinitionId: `${scope}/providers/Microsoft.Authorization/roleDefinitions/${roleId}`,
+                    ...(role.startsWith("Role Based") && { condition, conditionVersion: "2.0" }),
+                };
+                return { ...kept(id, roleAssignments.type, body), computed: { effectiveAt: 0 } };
+            }),
+        ),
     );
     return {
         tenantId: guid("tenant"),
         subscriptions,
         principals: [...users, deployer, administrators],
-        settings: { signedInAs: guid("owner"), propagationSeconds: 0, latency: 0, namesTaken: [] },
+        settings: { signedInAs: guid("owner"), propagationSeconds: 0, latency: 0 },
         resources,
-    };
-}
-
-/** A state of before there was a second subscription gains that, and who came with it; what was deleted since stays so. */
-function withLaterAdditions(state: State): State {
-    if (state.subscriptions.length > 1) return state;
-    const { subscriptions, principals, resources } = newTenant();
-    const known = state.principals.map(({ objectId }) => objectId);
-    const later = principals.filter(({ objectId }) => !known.includes(objectId));
-    const [first] = state.subscriptions;
-    const grants = resources.filter(
-        ({ id, body }) =>
-            !contains(`/subscriptions/${first}`, id) ||
-            later.some(({ objectId }) => objectId === body.principalId),
-    );
-    return {
-        ...state,
-        subscriptions: [...state.subscriptions, ...subscriptions.slice(1)],
-        principals: [...state.principals, ...later],
-        resources: [...state.resources, ...grants],
     };
 }

@@ -1,8 +1,9 @@
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import { hasUnknown, type Provider, type Report, unknown } from "../provider";
+import { changedPaths } from "../providers/difference";
 import { AzureError } from "./errors";
-import { type Azure, type Properties, type Shown, typeOf } from "./model";
+import { type Azure, guid, type Properties, type Shown, typeOf } from "./model";
 
 /** Where the provider gets tokens for the signed-in caller. */
 export interface Tokens {
@@ -15,8 +16,8 @@ interface Mapping {
     /** Resource id; the last variable is the name, and a change of any other than the subscription replaces. */
     path: string;
     apiVersion: string;
-    /** How a name is made where none is given: the logical name with 8 random digits (default), a GUID, or that name. */
-    autoname?: "guid" | "copy";
+    /** Whether a name that is made where none is given is a GUID. Default: the logical name with 8 random digits. */
+    guidName?: boolean;
     /** Further inputs whose change needs a new resource; of resources with a location, that as well. */
     replaceOn?: string[];
     /** Outputs that are not inputs, beside those that all have. */
@@ -25,6 +26,7 @@ interface Mapping {
 
 const group = "/subscriptions/{subscriptionId}/resourceGroups/{resourceGroupName}";
 const cluster = `${group}/providers/Microsoft.ContainerService/managedClusters/{resourceName}`;
+const managedCluster = "azure-native:containerservice:ManagedCluster";
 const words = (text: string) => text.split(" ");
 
 /** Versions, names and outputs from the typings of azure-native 3.28, replacements from its sources. */
@@ -42,16 +44,16 @@ const mappings: Record<string, Mapping> = {
     "azure-native:authorization:RoleAssignment": {
         path: "{scope}/providers/Microsoft.Authorization/roleAssignments/{roleAssignmentName}",
         apiVersion: "2022-04-01",
-        autoname: "guid",
+        guidName: true,
         replaceOn: ["principalId"],
-        readOnly: words("createdBy createdOn updatedBy updatedOn"),
+        readOnly: [],
     },
     "azure-native:containerregistry:Registry": {
         path: `${group}/providers/Microsoft.ContainerRegistry/registries/{registryName}`,
         apiVersion: "2023-01-01-preview",
         readOnly: words("creationDate dataEndpointHostNames loginServer privateEndpointConnections status"),
     },
-    "azure-native:containerservice:ManagedCluster": {
+    [managedCluster]: {
         path: cluster,
         apiVersion: "2025-09-01",
         replaceOn: [
@@ -69,7 +71,6 @@ const mappings: Record<string, Mapping> = {
     "azure-native:containerservice:AgentPool": {
         path: `${cluster}/agentPools/{agentPoolName}`,
         apiVersion: "2025-09-01",
-        autoname: "copy",
         replaceOn: words("vmSize gpuInstanceProfile networkProfile.nodePublicIPTags"),
         readOnly: words("currentOrchestratorVersion eTag nodeImageVersion status"),
     },
@@ -86,7 +87,7 @@ const azureCli = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
 export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Report) => Provider {
     return () => {
         let config: Properties = {};
-        const idOf = ({ path }: Mapping, inputs: Properties) => {
+        const idOf = ({ path }: { path: string }, inputs: Properties) => {
             const values = { subscriptionId: config.subscriptionId ?? azure.subscriptionId, ...inputs };
             return path.replace(/\{(\w+)\}/g, (_, key) => values[key as keyof typeof values]);
         };
@@ -95,7 +96,7 @@ export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Repo
             const known = olds.location ?? config.location;
             if (known || !news.resourceGroupName) return known;
             if (hasUnknown(news.resourceGroupName)) return unknown;
-            return azure.resource(idOf({ path: group } as Mapping, news))?.body.location;
+            return azure.resource(idOf({ path: group }, news))?.body.location;
         };
         return {
             version: "3.28.0",
@@ -108,9 +109,8 @@ export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Repo
                 const { parents, nameKey } = variables(mapping);
                 const inputs: Properties = { ...news, azureApiVersion: mapping.apiVersion };
                 if (inputs[nameKey] === undefined) {
-                    inputs[nameKey] = olds[nameKey] ?? automaticName(mapping.autoname, name, seed);
-                    const random = mapping.autoname !== "copy" && !olds[nameKey];
-                    if (random || olds[createBeforeDelete]) inputs[createBeforeDelete] = true;
+                    inputs[nameKey] = olds[nameKey] ?? automaticName(mapping, name, seed);
+                    if (!olds[nameKey] || olds[createBeforeDelete]) inputs[createBeforeDelete] = true;
                 }
                 const { located = true, name: rule } = typeOf(mapping.path);
                 const location = located ? (news.location ?? defaultLocation(olds, news)) : undefined;
@@ -118,7 +118,11 @@ export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Repo
                 const missing = [...parents, ...(located ? ["location"] : [])].filter(
                     (key) => inputs[key] === undefined,
                 );
-                const reasons = missing.map((key) => `missing required property '${key}'${hints[key] ?? ""}`);
+                const hint =
+                    ". Either set it explicitly or configure it with 'pulumi config set azure-native:location <value>'.";
+                const reasons = missing.map(
+                    (key) => `missing required property '${key}'${key === "location" ? hint : ""}`,
+                );
                 if (!hasUnknown(inputs[nameKey]) && !rule.test(inputs[nameKey]))
                     reasons.push(`'${nameKey}' does not match expression '${rule.source}'`);
                 return { inputs, failures: reasons.map((reason) => ({ property: "", reason })) };
@@ -127,7 +131,11 @@ export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Repo
                 const mapping = mappingOf(type);
                 const { parents, nameKey } = variables(mapping);
                 const forcing = [...parents, nameKey, "location", ...(mapping.replaceOn ?? [])];
-                const changed = differences(inputs, news);
+                // Azure writes "West Europe" and westeurope for the same place.
+                const place = ({ location }: Properties) => String(location).replace(/ /g, "").toLowerCase();
+                const changed = changedPaths(inputs, news).filter(
+                    (path) => path !== "location" || place(inputs) !== place(news),
+                );
                 const replaces = changed.filter((path) =>
                     forcing.some((each) => `${path}.`.replace(/\[/g, ".").startsWith(`${each}.`)),
                 );
@@ -152,7 +160,7 @@ export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Repo
                 const inputs = importing
                     ? { ...pathInputs(mapping, id), ...writable, azureApiVersion: mapping.apiVersion }
                     : drifted(state.inputs, writableOf(mapping, state.outputs), writable);
-                return { id, inputs, outputs };
+                return { id, inputs: inputs as Properties, outputs };
             },
             async update({ type }, id, olds, news, preview) {
                 const mapping = mappingOf(type);
@@ -172,31 +180,23 @@ export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Repo
                 }
                 if (token === "azure-native:authorization:getClientToken")
                     return {
-                        token: await tokens.forCaller(args.endpoint || "https://management.azure.com/"),
+                        token: await tokens.forCaller(args.endpoint ?? "https://management.azure.com/"),
                     };
-                if (token === "azure-native:containerservice:listManagedClusterUserCredentials") {
-                    const id = idOf({ path: cluster } as Mapping, args);
-                    return {
-                        kubeconfigs: await ask(
-                            () => azure.clusterUserCredentials(id),
-                            `request failed ${id}: `,
-                        ),
-                    };
-                }
-                const mapping = mappings[token.replace(/:get(\w+)$/, ":$1")];
-                if (!mapping || !/:get\w+$/.test(token)) throw new Error(`Invoke type ${token} not found`);
+                const credentials =
+                    token === "azure-native:containerservice:listManagedClusterUserCredentials";
+                const type = credentials ? managedCluster : token.replace(/:get(\w+)$/, ":$1");
+                const mapping = mappings[type];
+                if (!mapping || type === token) throw new Error(`Invoke type ${token} not found`);
                 const id = idOf(mapping, args);
-                const shown = await ask(() => azure.get(id), `request failed ${id}: `);
+                const context = `request failed ${id}: `;
+                if (credentials)
+                    return { kubeconfigs: await ask(() => azure.clusterUserCredentials(id), context) };
+                const shown = await ask(() => azure.get(id), context);
                 return { ...outputsOf(mapping, shown), id: shown.id };
             },
         };
     };
 }
-
-const hints: Record<string, string> = {
-    location:
-        ". Either set it explicitly or configure it with 'pulumi config set azure-native:location <value>'.",
-};
 
 function mappingOf(type: string): Mapping {
     const mapping = mappings[type];
@@ -265,64 +265,41 @@ function unlessGone(error: Error): undefined {
 
 function exists(azure: Azure, id: string): boolean {
     try {
-        return azure.get(id) !== undefined;
+        azure.get(id);
+        return true;
     } catch (error) {
         if (!(error instanceof AzureError)) throw error;
-        if (error.status === 404) return false;
-        throw new Error(
-            `cannot check existence of resource '${id}': status code ${error.status}, ${error.body}`,
-        );
+        const { status, body } = error;
+        if (status === 404) return false;
+        throw new Error(`cannot check existence of resource '${id}': status code ${status}, ${body}`);
     }
 }
 
-function automaticName(kind: Mapping["autoname"], name: string, seed: Uint8Array): string {
-    if (kind === "copy") return name;
-    const random = createHash("sha256").update(seed.length > 0 ? seed : randomBytes(16));
-    const digits = random.update(name).digest("hex");
-    if (kind !== "guid") return name + digits.slice(0, 8);
-    return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, "$1-$2-$3-$4-$5");
-}
-
-/** The paths at which two sets of inputs differ, in the engine's syntax. */
-function differences(olds: unknown, news: unknown, path = ""): string[] {
-    if (isDeepStrictEqual(olds, news)) return [];
-    if (isList(olds) && isList(news)) {
-        const indexes = Array.from({ length: Math.max(olds.length, news.length) }, (_, index) => index);
-        return indexes.flatMap((index) => differences(olds[index], news[index], `${path}[${index}]`));
-    }
-    // Azure writes "West Europe" and westeurope for the same place.
-    const place = (value: unknown) => String(value).replace(/ /g, "").toLowerCase();
-    if (!isObject(olds) || !isObject(news))
-        return path === "location" && place(olds) === place(news) ? [] : [path];
-    return [...new Set([...Object.keys(olds), ...Object.keys(news)])].flatMap((key) => {
-        const step = /^[A-Za-z_]\w*$/.test(key) ? `${path && "."}${key}` : `[${JSON.stringify(key)}]`;
-        return differences(olds[key], news[key], path + step);
-    });
+function automaticName({ guidName }: Mapping, name: string, seed: Uint8Array): string {
+    const random = Buffer.from(seed.length > 0 ? seed : randomBytes(16)).toString("hex");
+    const made = guid(random, name);
+    return guidName ? made : name + made.slice(0, 8);
 }
 
 /** Inputs with what has changed in Azure between two looks at it; what the service filled in both times stays out. */
-function drifted<T>(inputs: T, before: unknown, now: unknown): T {
+function drifted(inputs: unknown, before: unknown, now: unknown): unknown {
     if (isList(inputs) && isList(before) && isList(now)) {
         const known = Math.min(inputs.length, before.length);
-        return now.map((each, index) =>
-            index < known ? drifted(inputs[index], before[index], each) : each,
-        ) as T;
+        return now.map((each, index) => (index < known ? drifted(inputs[index], before[index], each) : each));
     }
-    if (!isObject(inputs) || !isObject(before) || !isObject(now)) return now as T;
+    if (!isObject(inputs) || !isObject(before) || !isObject(now)) return now;
     const kept = Object.entries(inputs).filter(([key]) => !(key in before) || key in now);
     const changed = Object.keys(now).filter((key) => !isDeepStrictEqual(before[key], now[key]));
     const updated = changed.map((key) => [key, drifted(inputs[key], before[key], now[key])]);
-    return Object.fromEntries([...kept, ...updated]) as T;
+    return Object.fromEntries([...kept, ...updated]);
 }
 
 function without(properties: Properties, keys: string[]): Properties {
     return Object.fromEntries(Object.entries(properties).filter(([key]) => !keys.includes(key)));
 }
 
-function isObject(value: unknown): value is Properties {
-    return typeof value === "object" && value !== null && !Array.isArray(value);
-}
+const isList = (value: unknown): value is unknown[] => Array.isArray(value);
 
-function isList(value: unknown): value is unknown[] {
-    return Array.isArray(value);
+function isObject(value: unknown): value is Properties {
+    return typeof value === "object" && value !== null && !isList(value);
 }

@@ -9,6 +9,7 @@ import {
     same,
 } from "./model";
 
+const guidPattern = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
 const assignments = "Microsoft.Authorization/roleAssignments";
 const identities = "Microsoft.ManagedIdentity/userAssignedIdentities";
 const registry = "Microsoft.ContainerRegistry/registries";
@@ -36,16 +37,11 @@ b1ff04bb-8a4e-4dc4-8eb5-8693973ce19b Azure Kubernetes Service RBAC Cluster Admin
 
 /** The roles that the model knows, each with its GUID. */
 export const roleDefinitions = [...builtIn.matchAll(/^(\S+) (.*): (.*)$/gm)].map(
-    ([, id = "", name = "", all = ""]) => {
-        const marked = (mark: string) =>
-            all.split(", ").flatMap((each) => (each.startsWith(mark) ? [each.slice(mark.length)] : []));
-        const actions = all.split(", ").filter((each) => !each.includes(" "));
-        return { id, name, actions, notActions: marked("not "), dataActions: marked("data ") };
-    },
+    ([, id = "", name = "", actions = ""]) => ({ id, name, actions: actions.split(", ") }),
 );
 
 /** Something that somebody wants to do. */
-export interface Request {
+interface Request {
     /** e.g. `Microsoft.ContainerRegistry/registries/write`. */
     action: string;
     /** Resource id that it is done to. */
@@ -66,8 +62,8 @@ export function allowed(azure: Azure, principalId: string, request: Request): bo
             holders.some((each) => same(body.principalId, each)) &&
             contains(scopeOf(id), scope) &&
             computed.effectiveAt <= azure.now() &&
-            includes(data ? role?.dataActions : role?.actions, action) &&
-            !(!data && includes(role?.notActions, action)) &&
+            includes(role?.actions, data ? "data " : "", action) &&
+            !(!data && includes(role?.actions, "not ", action)) &&
             fulfils(request, body.condition)
         );
     });
@@ -76,14 +72,10 @@ export function allowed(azure: Azure, principalId: string, request: Request): bo
 /** Role assignments, at any scope ("Troubleshoot Azure RBAC" has their errors). */
 export const roleAssignments: ResourceType = {
     type: assignments,
-    name: /^/,
+    name: guidPattern,
     located: false,
     seconds: { create: 2, update: 2, delete: 2 },
     validate(azure, { id, name, body }, previous) {
-        if (!isGuid(name)) {
-            const message = `The role assignment ID '${name}' is not valid. The role assignment ID must be a GUID.`;
-            throw new AzureError(400, "InvalidRoleAssignmentId", message);
-        }
         const scope = scopeOf(id);
         if (scope.includes("/providers/") && !azure.resource(scope)) throw notFound(scope);
         const role = guidOf(body.roleDefinitionId);
@@ -104,23 +96,19 @@ export const roleAssignments: ResourceType = {
             throw new AzureError(409, "RoleAssignmentExists", `The role assignment already exists. ${which}`);
         }
     },
-    apply(azure, { body, computed }, _previous, { objectId }) {
-        const now = azure.now();
-        const [updatedOn, updatedBy] = [new Date(now).toISOString(), objectId];
-        computed.effectiveAt ??= now + azure.settings.propagationSeconds * 1000;
-        const principalType = azure.find(body.principalId)?.type ?? body.principalType;
-        const created = { principalType, createdOn: updatedOn, createdBy: updatedBy };
-        Object.assign(computed, { ...created, ...computed, updatedOn, updatedBy });
+    apply(azure, { body, computed }) {
+        computed.effectiveAt ??= azure.now() + azure.settings.propagationSeconds * 1000;
+        computed.principalType ??= azure.find(body.principalId)?.type ?? body.principalType;
     },
-    view: (_azure, { id, body, computed: { effectiveAt, ...computed } }) => ({
+    view: (_azure, { id, body, computed: { principalType } }) => ({
         scope: scopeOf(id),
-        ...computed,
+        principalType,
         ...body,
     }),
 };
 
 function checkPrincipal(azure: Azure, { principalId, principalType }: Properties): void {
-    if (!isGuid(principalId)) {
+    if (!guidPattern.test(principalId)) {
         const message = `The Principal ID '${principalId}' is not valid. Principal ID must be a GUID.`;
         throw new AzureError(400, "InvalidPrincipalId", message);
     }
@@ -165,9 +153,10 @@ function fulfils({ action, roleDefinitionId }: Request, condition = ""): boolean
     return roles === undefined || roles.includes(guidOf(roleDefinitionId));
 }
 
-/** Whether one of the patterns, in which * stands for anything, matches the action. */
-function includes(patterns: string[] = [], action: string): boolean {
-    return patterns.some((pattern) => new RegExp(`^${pattern.replace(/\*/g, ".*")}$`, "i").test(action));
+/** Whether one of the patterns with the mark, in which * stands for anything, matches the action. */
+function includes(patterns: string[] = [], mark: string, action: string): boolean {
+    const matching = (pattern: string) => new RegExp(`^${pattern.replace(/\*/g, ".*")}$`, "i");
+    return patterns.some((each) => each.startsWith(mark) && matching(each.slice(mark.length)).test(action));
 }
 
 function scopeOf(assignmentId: string): string {
@@ -176,8 +165,4 @@ function scopeOf(assignmentId: string): string {
 
 function guidOf(roleDefinitionId: unknown): string {
     return String(roleDefinitionId).split("/").at(-1)?.toLowerCase() ?? "";
-}
-
-function isGuid(value: unknown): boolean {
-    return typeof value === "string" && /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i.test(value);
 }

@@ -76,16 +76,14 @@ describe("a role assignment", () => {
         expect(azure.canPull(principalId, ids.registry)).toBe(false);
     });
 
-    test("shows its scope, its times and its principal", async () => {
-        const { azure, ids, make } = await newTeam();
+    test("shows its scope and its principal", async () => {
+        const { ids, make } = await newTeam();
         const name = nextGuid();
         const shown = await make.grant(ids.group, nextGuid(), roles.acrPull, {}, name);
         expect(shown).toMatchObject({
             name,
             scope: ids.group,
             principalType: "ServicePrincipal",
-            createdOn: "2026-11-23T12:00:00.000Z",
-            createdBy: azure.caller.objectId,
             type: "Microsoft.Authorization/roleAssignments",
         });
         expect(shown).not.toHaveProperty("effectiveAt");
@@ -178,9 +176,7 @@ describe("refused is a role assignment", () => {
     test("whose name is no GUID", async () => {
         const { ids, make } = await newTeam();
         const refusal = await refusalOf(make.grant(ids.group, nextGuid(), roles.acrPull, {}, "acr-pull"));
-        expect(refusal.message).toBe(
-            "The role assignment ID 'acr-pull' is not valid. The role assignment ID must be a GUID.",
-        );
+        expect(refusal.code).toBe("InvalidResourceName");
     });
 
     test("of a role that there is not", async () => {
