@@ -268,20 +268,23 @@ function write(value: Properties): Struct {
     return Struct.fromJavaScript(JSON.parse(JSON.stringify(value)));
 }
 
-/** Provider configuration comes with its secrets still wrapped, and what is not a string as JSON in one. */
-function configuration(request: proto.ConfigureRequest): Properties {
-    return Object.fromEntries(
-        Object.entries(read(request.getArgs())).map(([key, value]) => [key, revealed(value)]),
-    );
+/** A value without the mark of a secret, which anywhere inside wraps the whole value. */
+export function plain(value: unknown): unknown {
+    if (Array.isArray(value)) return value.map(plain);
+    if (typeof value !== "object" || value === null) return value;
+    if (signature in value && "value" in value) return plain(value.value);
+    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(each)]));
 }
 
-function revealed(value: unknown): unknown {
-    if (typeof value === "object" && value !== null && signature in value) {
-        return revealed((value as Properties).value);
-    }
-    if (typeof value !== "string") return value;
+/** Provider configuration comes with its secrets still wrapped, and what is not a string as JSON in one. */
+function configuration(request: proto.ConfigureRequest): Properties {
+    const given = Object.entries(plain(read(request.getArgs())) as Properties);
+    return Object.fromEntries(given.map(([key, value]) => [key, parsed(value)]));
+}
+
+function parsed(value: unknown): unknown {
     try {
-        return JSON.parse(value);
+        return typeof value === "string" ? JSON.parse(value) : value;
     } catch {
         return value;
     }

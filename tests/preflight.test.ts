@@ -44,7 +44,7 @@ async function scene(bodies: { cluster?: Properties; registry?: Properties } = {
     const mocks = await mockedStack({ upstream }, { preview: true });
     const team = await existingTeam(mocks, bodies);
     const { azure } = mocks;
-    const second = azure.toJSON().subscriptions[1] ?? "";
+    const second = azure.subscriptions[1]?.id ?? "";
     return { ...team, mocks, azure, second, subscription: azure.subscriptionId };
 }
 

@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import type * as pulumi from "@pulumi/pulumi";
 import { dump } from "js-yaml";
-import type { Provider } from "../provider";
+import { plain } from "../provider";
 import type { Infrastructure } from "./infrastructure";
 import { Azure, type Properties } from "./model";
-import { azureNativeProvider } from "./provider";
+import { type AzureNativeProvider, azureNativeProvider } from "./provider";
 
 /** A resource that a program under test registered. */
 export interface Registered {
@@ -43,8 +43,6 @@ export interface UpstreamImage {
 export interface AzureMocksOptions {
     /** With what there is already, and who is signed in. Default: a fresh one. */
     azure?: Azure;
-    /** The configured `azure-native:location`. Default: westeurope. */
-    location?: string;
     /** By name, such as `nginx:1.29`. Default: none. */
     upstream?: Record<string, UpstreamImage>;
 }
@@ -57,14 +55,13 @@ export class AzureMocks implements pulumi.runtime.Mocks {
     /** What the program registered, in the order of completion; components too. */
     readonly resources: Registered[] = [];
     readonly azure: Azure;
-    /** azure-native's explicit providers, by id. */
-    private readonly providers = new Map<string, Provider>();
-    private readonly defaultProvider: Provider;
+    /** azure-native's explicit providers by id, and by no id the default one, of `azure-native:location` westeurope. */
+    private readonly providers = new Map<string, AzureNativeProvider>();
     private readonly upstream: Record<string, UpstreamImage>;
 
-    constructor({ azure, location = "westeurope", upstream = {} }: AzureMocksOptions = {}) {
+    constructor({ azure, upstream = {} }: AzureMocksOptions = {}) {
         this.azure = azure ?? new Azure({ infrastructure: noInfrastructure });
-        this.defaultProvider = this.configured({ location });
+        this.configure("", { location: "westeurope" });
         this.upstream = upstream;
     }
 
@@ -92,21 +89,20 @@ export class AzureMocks implements pulumi.runtime.Mocks {
             const { digest, architectures } = this.upstreamImage(args);
             return { ...args, id: digest, manifests: architectures.map((each) => manifest(digest, each)) };
         }
-        const { invoke } = this.providerOf(provider);
-        if (!invoke) throw new Error(`no function ${token}`);
-        return invoke(token, args);
+        return this.providerOf(provider).invoke(token, args);
     }
 
-    private configured(config: Properties): Provider {
+    private configure(id: string, config: Properties): void {
         const tokens = { forCaller: (audience: string) => `token for ${audience}` };
-        const provider = azureNativeProvider(this.azure, tokens)(() => undefined);
-        provider.configure?.(config);
-        return provider;
+        const provider = azureNativeProvider(this.azure, tokens)();
+        provider.configure(config);
+        this.providers.set(id, provider);
     }
 
     /** @param reference URN and id of an explicit provider, as the engine has it; empty for the default one. */
-    private providerOf(reference = ""): Provider {
-        return this.providers.get(reference.split("::").at(-1) ?? "") ?? this.defaultProvider;
+    private providerOf(reference = ""): AzureNativeProvider {
+        const provider = this.providers.get(reference.split("::").at(-1) ?? "");
+        return provider ?? (this.providers.get("") as AzureNativeProvider);
     }
 
     private upstreamImage({ name }: Properties): UpstreamImage {
@@ -117,7 +113,7 @@ export class AzureMocks implements pulumi.runtime.Mocks {
 
     private async make(type: string, name: string, inputs: Properties, id = "", reference = "") {
         const made = { id: id || `${name}-id`, state: inputs };
-        if (type === "pulumi:providers:azure-native") this.providers.set(made.id, this.configured(inputs));
+        if (type === "pulumi:providers:azure-native") this.configure(made.id, inputs);
         if (type === "random:index/randomString:RandomString") {
             const result = "abcdefghij".repeat(26).slice(0, inputs.length);
             return { id: result, state: { ...inputs, result } };
@@ -131,11 +127,11 @@ export class AzureMocks implements pulumi.runtime.Mocks {
             if (!read) throw new Error(`resource '${id}' does not exist`);
             return { id, state: read.outputs };
         }
-        const checked = await provider.check?.(resource, {}, inputs, Buffer.from(name));
-        const reasons = checked?.failures?.map(({ reason }) => reason) ?? [];
+        const checked = await provider.check(resource, {}, inputs, Buffer.from(name));
+        const reasons = checked.failures?.map(({ reason }) => reason) ?? [];
         if (reasons.length > 0)
             throw new Error(`${type} resource '${name}' has a problem: ${reasons.join("; ")}`);
-        const created = await provider.create(resource, checked?.inputs ?? inputs, false);
+        const created = await provider.create(resource, checked.inputs, false);
         return { id: created.id, state: created.outputs };
     }
 }
@@ -156,12 +152,4 @@ function pushed({ imageName, registry }: Properties) {
         .join("/");
     const digest = createHash("sha256").update(String(imageName)).digest("hex");
     return { repoDigest: `${registry?.server}/${repository}@sha256:${digest}` };
-}
-
-/** Mocks get a secret as an object with the SDK's mark; anywhere inside, it wraps the whole value. */
-function plain(value: unknown): unknown {
-    if (Array.isArray(value)) return value.map(plain);
-    if (typeof value !== "object" || value === null) return value;
-    if ("4dabf18193072939515e22adb298388d" in value && "value" in value) return plain(value.value);
-    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(each)]));
 }

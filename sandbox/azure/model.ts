@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Properties } from "../provider";
 import { agentPools, checkPower, managedClusters, userKubeconfig } from "./clusters";
 import { AzureError } from "./errors";
 import { resourceGroups, userAssignedIdentities } from "./identities";
@@ -7,9 +8,8 @@ import type { Infrastructure } from "./infrastructure";
 import { registries } from "./registries";
 import { allowed, onlyRoles, roleAssignments, roleDefinitions } from "./roles";
 
-/** Properties of a resource as azure-native has them: what ARM nests in `properties` is at the top. */
-// biome-ignore lint/suspicious/noExplicitAny: property bags are of no fixed shape.
-export type Properties = Record<string, any>;
+// Of a resource as azure-native has them: what ARM nests in `properties` is at the top.
+export type { Properties };
 
 /** A resource as it is kept. */
 export interface Resource {
@@ -57,9 +57,6 @@ export interface Settings {
 
 /** All that the model knows, as JSON; holds no secret. */
 export interface State {
-    tenantId: string;
-    /** The tenant's own; the first one is the caller's default. */
-    subscriptions: string[];
     principals: Principal[];
     settings: Settings;
     resources: Resource[];
@@ -131,6 +128,15 @@ export class Azure {
     private readonly onChange: () => void;
     private readonly sleep: (milliseconds: number) => Promise<unknown>;
     private readonly state: State;
+    readonly tenantId = guid("tenant");
+    /** All that can be told apart from unknown ones: the tenant's own, and one of another tenant, which ours has no token for. */
+    readonly subscriptions: Subscription[] = [
+        { id: guid("subscription"), name: "first", tenantId: this.tenantId },
+        { id: guid("subscription", "second"), name: "second", tenantId: this.tenantId },
+        { id: guid("subscription", "elsewhere"), name: "elsewhere", tenantId: guid("tenant", "elsewhere") },
+    ];
+    /** The caller's default subscription. */
+    readonly subscriptionId = guid("subscription");
 
     constructor(options: AzureOptions) {
         this.infrastructure = options.infrastructure;
@@ -156,26 +162,6 @@ export class Azure {
     configure(settings: Partial<Settings>): void {
         Object.assign(this.state.settings, settings);
         this.onChange();
-    }
-
-    get tenantId(): string {
-        return this.state.tenantId;
-    }
-
-    /** The caller's default subscription. */
-    get subscriptionId(): string {
-        return this.state.subscriptions[0] ?? "";
-    }
-
-    /** All that can be told apart from unknown ones: the tenant's own, and one of another tenant. */
-    get subscriptions(): Subscription[] {
-        const { tenantId } = this;
-        const own = this.state.subscriptions.map((id, index) => ({
-            id,
-            name: ["first", "second"][index] ?? id,
-            tenantId,
-        }));
-        return [...own, elsewhere];
     }
 
     get principals(): readonly Principal[] {
@@ -289,7 +275,7 @@ export class Azure {
         this.store(resource);
         try {
             const operation = previous ? "update" : "create";
-            await this.during(operation, type, () => type.apply?.(this, resource, previous));
+            await this.during(operation, type, type.apply?.(this, resource, previous));
         } catch (error) {
             if (previous) this.store(previous);
             else await Promise.resolve(type.remove?.(this, resource)).finally(() => this.forget(id));
@@ -308,7 +294,7 @@ export class Azure {
         this.onChange();
         const removals = this.resources(undefined, id).map((each) => {
             const type = typeOf(each.id);
-            return this.during("delete", type, () => type.remove?.(this, each));
+            return this.during("delete", type, type.remove?.(this, each));
         });
         await Promise.all(removals);
         this.forget(id);
@@ -347,7 +333,7 @@ export class Azure {
         const verb = code === "Stopped" ? "stop" : "start";
         const cluster = this.existing(id, caller, `${verb}/action`);
         checkPower(cluster, code === "Stopped" ? "stopping" : "starting", code);
-        await this.during("update", managedClusters, () => undefined);
+        await this.during("update", managedClusters);
         cluster.computed.powerState = { code };
         this.onChange();
         return this.show(cluster);
@@ -388,12 +374,8 @@ export class Azure {
     }
 
     /** Checks what comes before the service itself: subscription, the caller's roles, resource group. */
-    private locate(
-        id: string,
-        caller: Principal,
-        verb: string,
-        { roleDefinitionId }: Properties = {},
-    ): ResourceType {
+    private locate(id: string, caller: Principal, verb: string, body: Properties = {}): ResourceType {
+        const { roleDefinitionId } = body;
         const type = typeOf(id);
         const [, subscription = "", group] = place(id);
         const found = this.subscriptions.find((each) => same(each.id, subscription));
@@ -432,13 +414,9 @@ export class Azure {
     }
 
     /** Takes as long as the work, and at least as long as Azure would at the current latency. */
-    private async during(
-        operation: Operation,
-        type: ResourceType,
-        work: () => Promise<void> | void,
-    ): Promise<void> {
-        const seconds = type.seconds[operation] * this.settings.latency;
-        await Promise.all([work(), seconds > 0 && this.sleep(seconds * 1000)]);
+    private async during(operation: Operation, { seconds }: ResourceType, work?: Promise<void> | void) {
+        const time = seconds[operation] * this.settings.latency * 1000;
+        await Promise.all([work, time > 0 && this.sleep(time)]);
     }
 }
 
@@ -507,13 +485,6 @@ function checkLocation({ id, name, type, body }: Resource, previous: Resource | 
     throw new AzureError(409, "InvalidResourceLocation", message);
 }
 
-/** A subscription of another tenant, which ours has no token for. */
-const elsewhere: Subscription = {
-    id: guid("subscription", "elsewhere"),
-    name: "elsewhere",
-    tenantId: guid("tenant", "elsewhere"),
-};
-
 /** A tenant with two subscriptions, and people and a pipeline that hold built-in roles on both. */
 function newTenant(): State {
     const subscriptions = [guid("subscription"), guid("subscription", "second")];
@@ -528,15 +499,11 @@ function newTenant(): State {
         (who): Principal => ({ objectId: guid(who), name: `${who}@example.com`, type: "User" }),
     );
     const deployer: Principal = {
-        objectId: guid("deployer"),
-        name: "deployer",
-        type: "ServicePrincipal",
-        clientId: guid("deployer", "client"),
+        ...{ objectId: guid("deployer"), clientId: guid("deployer", "client") },
+        ...{ name: "deployer", type: "ServicePrincipal" },
     };
     const administrators: Principal = {
-        objectId: guid("platform-admins"),
-        name: "platform-admins",
-        type: "Group",
+        ...{ objectId: guid("platform-admins"), name: "platform-admins", type: "Group" },
         members: [guid("owner"), deployer.objectId],
     };
     const condition = onlyRoles(
@@ -561,8 +528,6 @@ function newTenant(): State {
         ),
     );
     return {
-        tenantId: guid("tenant"),
-        subscriptions,
         principals: [...users, deployer, administrators],
         settings: { signedInAs: guid("owner"), propagationSeconds: 0, latency: 0 },
         resources,

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
-import { hasUnknown, type Provider, type Report, unknown } from "../provider";
+import { hasUnknown, type Provider, unknown } from "../provider";
 import { changedPaths } from "../providers/difference";
 import { AzureError } from "./errors";
 import { type Azure, guid, type Properties, type Shown, typeOf } from "./model";
@@ -10,6 +10,9 @@ export interface Tokens {
     /** A Microsoft Entra access token for the audience, e.g. `https://containerregistry.azure.net`. */
     forCaller(audience: string): string | Promise<string>;
 }
+
+/** What azure-native's provider answers; its configuration moves no resource. */
+export type AzureNativeProvider = Required<Omit<Provider, "diffConfig">>;
 
 /** How azure-native treats a resource type. */
 interface Mapping {
@@ -21,7 +24,7 @@ interface Mapping {
     /** Further inputs whose change needs a new resource; of resources with a location, that as well. */
     replaceOn?: string[];
     /** Outputs that are not inputs, beside those that all have. */
-    readOnly: string[];
+    readOnly?: string[];
 }
 
 const group = "/subscriptions/{subscriptionId}/resourceGroups/{resourceGroupName}";
@@ -46,45 +49,42 @@ const mappings: Record<string, Mapping> = {
         apiVersion: "2022-04-01",
         guidName: true,
         replaceOn: ["principalId"],
-        readOnly: [],
     },
     "azure-native:containerregistry:Registry": {
         path: `${group}/providers/Microsoft.ContainerRegistry/registries/{registryName}`,
         apiVersion: "2023-01-01-preview",
-        readOnly: words("creationDate dataEndpointHostNames loginServer privateEndpointConnections status"),
+        readOnly: words("creationDate loginServer"),
     },
     [managedCluster]: {
         path: cluster,
         apiVersion: "2025-09-01",
+        // And some that the program has no settings for.
         replaceOn: [
+            "dnsPrefix",
             ...words(
-                "diskEncryptionSetID dnsPrefix fqdnSubdomain linuxProfile nodeResourceGroup windowsProfile",
-            ),
-            ...words(
-                "serviceCidr serviceCidrs dnsServiceIP networkMode networkPlugin networkPluginMode podCidr networkDataplane networkPolicy outboundType",
-            ).map((property) => `networkProfile.${property}`),
+                "dnsServiceIP networkDataplane networkPlugin networkPluginMode networkPolicy podCidr serviceCidr",
+            ).map((each) => `networkProfile.${each}`),
         ],
-        readOnly: words(
-            "azurePortalFQDN currentKubernetesVersion eTag fqdn maxAgentPools powerState privateFQDN resourceUID status",
-        ),
+        readOnly: words("currentKubernetesVersion fqdn powerState"),
     },
     "azure-native:containerservice:AgentPool": {
         path: `${cluster}/agentPools/{agentPoolName}`,
         apiVersion: "2025-09-01",
-        replaceOn: words("vmSize gpuInstanceProfile networkProfile.nodePublicIPTags"),
-        readOnly: words("currentOrchestratorVersion eTag nodeImageVersion status"),
+        replaceOn: ["vmSize"],
+        readOnly: words("currentOrchestratorVersion powerState"),
     },
 };
 
-const alwaysReadOnly = ["name", "type", "provisioningState", "systemData", "azureApiVersion"];
-const readOnlyInside = words("currentOrchestratorVersion eTag issuerURL nodeImageVersion provisioningState");
+const readOnlyOf = ({ readOnly = [] }: Mapping) =>
+    words("name type provisioningState azureApiVersion").concat(readOnly);
+const readOnlyInside = words("currentOrchestratorVersion issuerURL provisioningState");
 /** azure-native's mark of an automatic name, which lets a replacement come before the deletion. */
 const createBeforeDelete = "__createBeforeDelete";
 /** The Azure CLI's application, through which a person who ran `az login` calls. */
 const azureCli = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
 
 /** Stands in for azure-native 3.28.0: its names, defaults, replacements and messages, over a model of Azure. */
-export function azureNativeProvider(azure: Azure, tokens: Tokens): (report: Report) => Provider {
+export function azureNativeProvider(azure: Azure, tokens: Tokens): () => AzureNativeProvider {
     return () => {
         let config: Properties = {};
         const idOf = ({ path }: { path: string }, inputs: Properties) => {
@@ -223,14 +223,14 @@ function outputsOf({ apiVersion }: Mapping, { id: _, ...shown }: Shown): Propert
 
 /** What is known before an update: the inputs. */
 function previewOf(mapping: Mapping, inputs: Properties): Properties {
-    const computed = [...alwaysReadOnly, ...mapping.readOnly].map((key) => [key, unknown]);
+    const computed = readOnlyOf(mapping).map((key) => [key, unknown]);
     const known = { ...bodyOf(mapping, inputs), azureApiVersion: mapping.apiVersion };
     return { ...Object.fromEntries(computed), ...known };
 }
 
 /** The outputs that could be inputs, as those would be written. */
-function writableOf({ readOnly }: Mapping, outputs: Properties): Properties {
-    const shaped = JSON.stringify(without(outputs, [...alwaysReadOnly, ...readOnly]), (key, value) => {
+function writableOf(mapping: Mapping, outputs: Properties): Properties {
+    const shaped = JSON.stringify(without(outputs, readOnlyOf(mapping)), (key, value) => {
         if (readOnlyInside.includes(key)) return undefined;
         // ARM shows an object with the ids as keys, azure-native takes a list.
         return key === "userAssignedIdentities" && isObject(value) ? Object.keys(value) : value;

@@ -30,11 +30,7 @@ export const registries: ResourceType = {
         return {
             adminUserEnabled: false,
             anonymousPullEnabled: false,
-            dataEndpointHostNames: [],
-            networkRuleBypassOptions: "AzureServices",
-            privateEndpointConnections: [],
             publicNetworkAccess: "Enabled",
-            zoneRedundancy: "Disabled",
             ...computed,
             ...shown,
             sku: { name: body.sku?.name, tier: body.sku?.name },

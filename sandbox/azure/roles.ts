@@ -101,8 +101,7 @@ export const roleAssignments: ResourceType = {
         computed.principalType ??= azure.find(body.principalId)?.type ?? body.principalType;
     },
     view: (_azure, { id, body, computed: { principalType } }) => ({
-        scope: scopeOf(id),
-        principalType,
+        ...{ scope: scopeOf(id), principalType },
         ...body,
     }),
 };
@@ -126,8 +125,8 @@ function checkPrincipal(azure: Azure, { principalId, principalType }: Properties
 
 /** The assignment at the scope itself, not above, that gives this role to this principal. */
 export function grantAt(azure: Azure, scope: string, grant: Properties): Resource | undefined {
-    const there = azure.resources(assignments, scope).filter(({ id }) => same(scopeOf(id), scope));
-    return there.find((each) => sameGrant(each, grant));
+    const all = azure.resources(assignments, scope);
+    return all.find((each) => same(scopeOf(each.id), scope) && sameGrant(each, grant));
 }
 
 /** Whether an assignment gives the same role to the same principal. */

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { azureNativeProvider } from "../../../sandbox/azure/provider";
-import { type Properties, type Provider, unknown } from "../../../sandbox/provider";
+import { type Properties, unknown } from "../../../sandbox/provider";
 import { newTeam, nextGuid, refusalOf, roles } from "./fixture";
 
 const registryType = "azure-native:containerregistry:Registry";
@@ -20,10 +20,7 @@ const seed = Buffer.from("seed");
 async function newProvider(config: Properties = {}) {
     const team = await newTeam();
     const tokens = { forCaller: (audience: string) => `a token for ${audience}` };
-    const provider: Required<Provider> = azureNativeProvider(
-        team.azure,
-        tokens,
-    )(() => undefined) as Required<Provider>;
+    const provider = azureNativeProvider(team.azure, tokens)();
     provider.configure(config);
     const check = async (type: string, news: Properties, olds: Properties = {}, name = "example") =>
         provider.check(resource(type, name), olds, news, seed);
