@@ -223,9 +223,8 @@ export class Azure {
 
     /** All resources of a type, at or below an id. */
     resources(type?: string, below = ""): Resource[] {
-        const wanted = (each: Resource) =>
-            (type === undefined || same(each.type, type)) && contains(below, each.id);
-        return this.state.resources.filter(wanted);
+        const all = this.state.resources.filter(({ id }) => contains(below, id));
+        return type === undefined ? all : all.filter((each) => each.type === type);
     }
 
     /** A resource by id, whoever asks. */
@@ -247,11 +246,10 @@ export class Azure {
 
     /** What a GET answers for all resources of a type, at or below an id, that the caller may read. */
     list(type?: string, below = "", caller = this.caller): Shown[] {
-        const may = ({ id }: Resource) =>
-            allowed(this, caller.objectId, { action: `${typeOf(id).type}/read`, scope: id });
-        return this.resources(type, below)
-            .filter(may)
-            .map((each) => this.show(each));
+        const readable = this.resources(type, below).filter((each) =>
+            allowed(this, caller.objectId, { action: `${each.type}/read`, scope: each.id }),
+        );
+        return readable.map((each) => this.show(each));
     }
 
     /** Creates a resource, or replaces what an earlier PUT said. */
@@ -259,10 +257,7 @@ export class Azure {
         const type = this.locate(id, caller, "write", body);
         const previous = this.resource(id);
         const resource: Resource = {
-            id: previous?.id ?? id,
-            name: previous?.name ?? nameOf(id),
-            type: type.type,
-            body: structuredClone(body),
+            ...kept(previous?.id ?? id, type.type, structuredClone(body)),
             computed: structuredClone(previous?.computed ?? {}),
             provisioningState: previous ? "Updating" : "Creating",
         };
