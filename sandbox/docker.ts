@@ -174,8 +174,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 export async function ensureBaseImage({ socketPath }: Docker, reference: string): Promise<void> {
     const image = await inspect(socketPath, reference);
     if (image && !isStandIn(image)) return;
-    const repository = hubRepository(reference);
-    if (!repository) return;
+    const { server, repository, version } = imageReference(reference);
+    if (server !== "docker.io") return;
     if (await reachable("https://registry-1.docker.io/v2/", [200, 401])) {
         if (image) await untag(socketPath, reference);
         return;
@@ -185,7 +185,7 @@ export async function ensureBaseImage({ socketPath }: Docker, reference: string)
         throw new Error(
             `Docker Hub is out of reach and the Docker daemon does not have ${reference}. Load it there (docker load), or build on nginx with a tag.`,
         );
-    await load(socketPath, reference.includes(":") ? reference : `${reference}:latest`, await nginxImage());
+    await load(socketPath, `nginx:${version}`, await nginxImage());
 }
 
 /** Removes the stand-in that `ensureBaseImage` put into a daemon that is not the sandbox's own. */
@@ -194,15 +194,24 @@ export async function removeBaseImage({ socketPath, own }: Docker, reference: st
     if (image && isStandIn(image)) await untag(socketPath, reference);
 }
 
-/** The repository on Docker Hub that an image's name means, or undefined where it names another registry. */
-export function hubRepository(reference: string): string | undefined {
-    const name = reference
-        .replace(/@.*$/, "")
-        .replace(/:[^/]*$/, "")
-        .replace(/^docker\.io\//, "");
-    const [first = "", ...rest] = name.split("/");
-    if (rest.length === 0) return `library/${first}`;
-    return /[.:]|^localhost$/.test(first) ? undefined : name;
+/** Where an image is: what its name means to docker. */
+export interface ImageReference {
+    /** Host and port; `docker.io` where the name has none. */
+    server: string;
+    /** With `library/` in front for Docker Hub's own. */
+    repository: string;
+    /** The digest where there is one, else the tag. Default: `latest`. */
+    version: string;
+}
+
+/** Takes an image's name apart, such as `nginx:1.29` or `127.0.0.1:5000/nginx@sha256:...`. */
+export function imageReference(name: string): ImageReference {
+    const [, path = "", tag = "latest", digest] = /^(.*?)(?::([^:/@]+))?(?:@(.+))?$/.exec(name) ?? [];
+    const version = digest ?? tag;
+    // Without a dot, a colon or being localhost, what is before the first slash is no host.
+    const [, host, rest = path] = /^([^/]*[.:][^/]*|localhost)\/(.+)$/.exec(path) ?? [];
+    if (host && host !== "docker.io") return { server: host, repository: rest, version };
+    return { server: "docker.io", repository: rest.includes("/") ? rest : `library/${rest}`, version };
 }
 
 interface Image {

@@ -27,7 +27,7 @@ export interface TokenIssuer {
 /** The `iss` of every token of a registry. */
 export const issuerName = "Azure Container Registry";
 /** The user name that marks a password as a refresh token. */
-const tokenUser = "00000000-0000-0000-0000-000000000000";
+export const tokenUser = "00000000-0000-0000-0000-000000000000";
 /** Seconds; documentation page "Registry authentication options", and the sample in Azure/acr "AAD-OAuth". */
 const lifetimes = { refresh_token: 3 * 60 * 60, access_token: 75 * 60 };
 /** The registry service and ARM, which registries honour unless a policy forbids it. */

@@ -1,6 +1,14 @@
 import { createHash } from "node:crypto";
-import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { isAbsolute, join, relative, resolve } from "node:path";
+import {
+    type Dirent,
+    existsSync,
+    lstatSync,
+    readdirSync,
+    readFileSync,
+    readlinkSync,
+    type Stats,
+} from "node:fs";
+import { join, relative, resolve } from "node:path";
 import dockerignore from "@balena/dockerignore";
 
 /** What a build sees. */
@@ -16,43 +24,35 @@ export interface BuildContext {
 /**
  * Finds what a build sees; a `<Dockerfile>.dockerignore` counts before `.dockerignore`.
  *
- * @throws Error where the Dockerfile is not there, or not in the context.
+ * @throws Error where the Dockerfile is not in the context.
  */
 export function contextOf(directory: string, build: { context: string; dockerfile: string }): BuildContext {
     const root = resolve(directory, build.context);
     const path = resolve(directory, build.dockerfile);
-    if (!existsSync(path)) {
-        const hint = existsSync(join(root, build.dockerfile))
-            ? `; try ${JSON.stringify(join(build.context, build.dockerfile))}: it is looked for from the project's directory`
-            : "";
-        throw new Error(`There is no Dockerfile at ${build.dockerfile}${hint}.`);
-    }
     const dockerfile = relative(root, path);
-    if (dockerfile.startsWith("..") || isAbsolute(dockerfile))
+    if (dockerfile.startsWith(".."))
         throw new Error(
             `The Dockerfile ${build.dockerfile} is outside of ${build.context}; move it in there.`,
         );
     const rules = [`${path}.dockerignore`, join(root, ".dockerignore")].find(existsSync);
     const ignored = dockerignore({ ignorecase: false }).add(rules ? readFileSync(rules, "utf8") : "");
+    const isSeen = (entry: Dirent) => entry.isFile() || entry.isSymbolicLink();
     const walk = (under: string): string[] =>
         readdirSync(join(root, under), { withFileTypes: true })
             .sort((one, other) => (one.name < other.name ? -1 : 1))
             .flatMap((entry) => {
                 const path = join(under, entry.name);
-                if (entry.isDirectory()) return walk(path);
-                return (entry.isFile() || entry.isSymbolicLink()) && !ignored.ignores(path) ? [path] : [];
+                return entry.isDirectory() ? walk(path) : isSeen(entry) ? path : [];
             });
-    return { root, dockerfile, files: walk("") };
+    return { root, dockerfile, files: ignored.filter(walk("")) };
 }
 
 /** Changes with what a build sees and with nothing else: names, modes and contents, added up as the vendor's plugin does. */
 export function digestOf({ root, dockerfile, files }: BuildContext): string {
     const sum = createHash("sha256");
     const add = (path: string, name: string, mode: string) => {
-        const stat = lstatSync(join(root, path));
-        const content = stat.isSymbolicLink()
-            ? readlinkSync(join(root, path))
-            : readFileSync(join(root, path));
+        const file = join(root, path);
+        const content = lstatSync(file).isSymbolicLink() ? readlinkSync(file) : readFileSync(file);
         sum.update(name).update(mode).update(createHash("sha256").update(content).digest()).update("\0");
     };
     // Its name and mode are nothing to the build; as one of the files it is added with them.
@@ -62,7 +62,7 @@ export function digestOf({ root, dockerfile, files }: BuildContext): string {
 }
 
 /** A file's mode as `ls -l` writes it, with `L` for a symbolic link. */
-function modeOf(stat: { mode: number; isSymbolicLink(): boolean }): string {
+function modeOf(stat: Stats): string {
     const bits = [..."rwxrwxrwx"].map((letter, index) => (stat.mode & (0o400 >> index) ? letter : "-"));
     return `${stat.isSymbolicLink() ? "L" : "-"}${bits.join("")}`;
 }

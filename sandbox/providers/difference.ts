@@ -1,47 +1,17 @@
 import { isDeepStrictEqual } from "node:util";
-import { load } from "js-yaml";
 import { type Difference, hasUnknown, type Properties } from "../provider";
 
 /** Inputs whose change needs a new object, from the vendor's sources (provider/pkg/provider/diff.go). */
-const replaceOn: Record<string, string[]> = {
-    ClusterRoleBinding: ["roleRef"],
-    ConfigMap: ["data", "binaryData"],
-    DaemonSet: ["spec.selector"],
-    Deployment: ["spec.selector"],
-    Job: ["spec.completions", "spec.parallelism", "spec.selector", "spec.template"],
-    PersistentVolumeClaim: ["spec"],
-    Pod: ["spec"],
-    RoleBinding: ["roleRef"],
-    Secret: ["type", "data", "stringData"],
-    Service: ["spec.clusterIP"],
-    StatefulSet: [
-        "spec.podManagementPolicy",
-        "spec.selector",
-        "spec.serviceName",
-        "spec.volumeClaimTemplates",
-    ],
-    StorageClass: ["parameters", "provisioner"],
-};
 const identity = ["metadata.name", "metadata.namespace"];
-
-/** One of Pulumi's annotations, from the first of the objects that has it. */
-export const annotation = (name: string, ...objects: Properties[]): string | undefined =>
-    objects.map(({ metadata }) => metadata?.annotations?.[`pulumi.com/${name}`]).find(Boolean);
+const replaceOn: Record<string, string[]> = { Deployment: ["spec.selector"] };
 
 /** What changes of an object, by its inputs before and after, and whether that takes a new one. */
-export function objectDifference(olds: Properties, news: Properties, config: Properties = {}): Difference {
-    const { enableConfigMapMutable, enableSecretMutable } = config;
-    const mutable: Record<string, unknown> = {
-        ConfigMap: enableConfigMapMutable,
-        Secret: enableSecretMutable,
-    };
-    const fixed = [...identity, ...(mutable[news.kind] ? [] : (replaceOn[news.kind] ?? []))];
+export function objectDifference(olds: Properties, news: Properties): Difference {
+    const fixed = [...identity, ...(replaceOn[news.kind] ?? [])];
     const changed = changedPaths(olds, news);
-    const within = (path: string, of: string) =>
-        path.startsWith(of) && /^$|^[.[]/.test(path.slice(of.length));
-    const replaces = changed.filter((path) => fixed.some((each) => within(path, each)));
-    // Two objects cannot have one name; a generated name is new for a new object.
-    const sameName = !identity.some((path) => changed.includes(path)) && !annotation("autonamed", news);
+    const replaces = changed.filter((path) => fixed.some((each) => `${path}.`.startsWith(`${each}.`)));
+    // Two objects cannot have one name.
+    const sameName = !identity.some((path) => changed.includes(path));
     return { changed, replaces, deleteBeforeReplace: replaces.length > 0 && sameName };
 }
 
@@ -51,27 +21,17 @@ export function importedInputs({ status: _, metadata, ...rest }: Properties): Pr
     return { ...rest, metadata: { name, namespace, labels, annotations } };
 }
 
-/**
- * Another cluster makes new objects of all, and another way into the same does not. `clusterIdentifier` says which it is;
- * without one, the cluster that the kubeconfig names does.
- */
+/** Another cluster, told by `clusterIdentifier`, makes new objects of all; another way into the same does not. */
 export function clusterDifference(olds: Properties, news: Properties): Difference {
-    const changed = Object.keys({ ...olds, ...news }).filter(
-        (key) => hasUnknown(news[key]) || !isDeepStrictEqual(olds[key], news[key]),
-    );
-    if (news.clusterIdentifier !== undefined && olds.clusterIdentifier !== undefined)
-        return { changed, replaces: changed.filter((key) => key === "clusterIdentifier") };
-    if (hasUnknown(news.kubeconfig)) return { changed, replaces: ["kubeconfig"] };
-    return { changed, replaces: isDeepStrictEqual(clusterIn(olds), clusterIn(news)) ? [] : changed };
+    const changed = changedKeys(olds, news);
+    return { changed, replaces: changed.filter((key) => key === "clusterIdentifier") };
 }
 
-function clusterIn({ kubeconfig }: Properties): unknown {
-    const parsed = (typeof kubeconfig === "string" ? load(kubeconfig) : kubeconfig) as Properties | undefined;
-    const find = (list: string, name: string) =>
-        parsed?.[list]?.find((each: Properties) => each.name === name);
-    const { context } = find("contexts", parsed?.["current-context"]) ?? {};
-    return find("clusters", context?.cluster)?.cluster;
-}
+/** Top-level names of the inputs that differ; what is not known yet counts as different. */
+export const changedKeys = (before: Properties, after: Properties): string[] =>
+    Object.keys({ ...before, ...after }).filter(
+        (key) => hasUnknown(after[key]) || !isDeepStrictEqual(before[key], after[key]),
+    );
 
 /** Paths at which two sets of inputs differ, in the engine's syntax; what is not known yet counts as different. */
 export function changedPaths(before: unknown, after: unknown, path = ""): string[] {

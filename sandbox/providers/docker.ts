@@ -1,13 +1,12 @@
 import { spawn } from "node:child_process";
-import { join } from "node:path";
 import { PassThrough } from "node:stream";
-import { text } from "node:stream/consumers";
-import { isDeepStrictEqual } from "node:util";
 import Docker from "dockerode";
-import { credentialsFor } from "../docker-configuration";
+import { imageReference } from "../docker";
 import { hasUnknown, type Properties, type Provider, type Report, unknown } from "../provider";
+import { type Credentials, credentialsFor } from "../registry-login";
 import { type BuildContext, basesOf, contextOf, digestOf } from "./build-context";
-import { type ImageReference, imageReference, type Manifest, readManifest } from "./registry-image";
+import { changedKeys } from "./difference";
+import { type Manifest, readManifest } from "./registry-image";
 
 /** Where the daemon and the program are. */
 export interface DockerPlace {
@@ -24,10 +23,12 @@ export interface DockerPlace {
 /** The last lines of a build that failed, shown with its error. */
 const linesShown = 20;
 
+type Tell = (line: string) => void;
+
 /**
  * Stands in for the vendor's plugin of docker 5.2.0; knows Image: builds it by the daemon, pushes it, and keeps the digest
  * that the registry gave. Like the vendor's it neither reads nor deletes images. Knows the functions getRegistryImage and
- * getRegistryImageManifests too.
+ * getRegistryImageManifests too. All for the inputs that this program gives.
  */
 export function dockerProvider(place: DockerPlace): (report: Report) => Provider {
     return (report) => {
@@ -43,35 +44,28 @@ export function dockerProvider(place: DockerPlace): (report: Report) => Provider
             return docker;
         }
 
-        /** Builds, and pushes unless told not to. A preview does only if asked to, and never pushes. */
+        /** Builds and pushes; a preview does neither. */
         async function make(urn: string, inputs: Properties, preview: boolean): Promise<Properties> {
             const docker = await daemon();
-            if (preview && (!inputs.buildOnPreview || hasUnknown([inputs.build, inputs.imageName])))
-                return { ...inputs, repoDigest: unknown };
-            const tell = (line: string) => report(line, { urn, passing: true });
-            tell("Building the image");
-            const context = contextOf(place.directory, inputs.build);
-            await pullBases(docker, context, inputs.build, tell);
-            await build(docker, context, inputs, tell);
+            if (preview) return { ...inputs, repoDigest: unknown };
             const { imageName, registry, build: asked } = inputs;
-            const outputs = {
+            const tell: Tell = (line) => report(line, { urn, passing: true });
+            tell("Building the image");
+            const context = contextOf(place.directory, asked);
+            await pullBases(docker, context, asked, tell);
+            await build(docker, context, inputs, tell);
+            tell("Pushing Image to the registry");
+            const { server, username, password } = registry;
+            const login = username ? { username, password } : credentialsFor(place.configuration, server);
+            return {
                 imageName,
                 baseImageName: imageName,
                 context: asked.context,
                 dockerfile: context.dockerfile,
                 platform: asked.platform,
-                registryServer: registry?.server ?? "",
+                registryServer: server,
+                repoDigest: await push(docker, imageName, { serveraddress: server, ...login }, tell),
             };
-            if (preview) return { ...outputs, repoDigest: unknown };
-            if (inputs.skipPush)
-                return { ...outputs, repoDigest: (await docker.getImage(imageName).inspect()).Id };
-            tell("Pushing Image to the registry");
-            const { server = imageReference(imageName).server, username, password } = registry ?? {};
-            const login = username
-                ? { username, password }
-                : await credentialsFor(place.configuration, server);
-            const digest = await push(docker, imageName, { serveraddress: server, ...login }, tell);
-            return { ...outputs, repoDigest: `${split(imageName)[0]}@${digest}` };
         }
 
         /** Pulls what needs a login. BuildKit would not: on loopback it speaks no TLS; but it takes what is there. */
@@ -79,50 +73,47 @@ export function dockerProvider(place: DockerPlace): (report: Report) => Provider
             docker: Docker,
             context: BuildContext,
             { args, platform }: Properties,
-            tell: (line: string) => void,
+            tell: Tell,
         ): Promise<void> {
             for (const base of basesOf(context, args)) {
                 const { server } = imageReference(base);
-                const login = await credentialsFor(place.configuration, server);
+                const login = credentialsFor(place.configuration, server);
                 if (!login || (await inspected(docker, base))) continue;
-                const authconfig = { serveraddress: server, ...login };
-                const options = { authconfig, ...(platform && { platform }) };
+                const options = { authconfig: { serveraddress: server, ...login }, platform };
                 await follow(docker, await docker.pull(base, options), tell, `Docker could not pull ${base}`);
             }
         }
 
         /** What the image is in its registry; where that is out of reach, what the daemon has. */
-        async function manifestOf({ name, authConfig, insecureSkipVerify }: Properties): Promise<Manifest> {
-            const reference = imageReference(name);
-            const credentials = authConfig ?? (await credentialsFor(place.configuration, reference.server));
-            const options = { credentials, authority: place.authority, insecureSkipVerify };
-            const found = await readManifest(reference, options);
+        async function manifestOf(name: string): Promise<Manifest> {
+            const { server } = imageReference(name);
+            const credentials = credentialsFor(place.configuration, server);
+            const found = await readManifest(name, place.authority, credentials);
             if (found) return found;
             const image = await inspected(await daemon(), name);
-            if (image) return localManifest(image, reference);
+            if (image) return localManifest(image, name);
             throw new Error(
-                `Got bad response from registry: 404 Not Found (${reference.server} is out of reach, and the Docker daemon does not have the image)`,
+                `Got bad response from registry: 404 Not Found (${server} is out of reach, and the Docker daemon does not have the image)`,
             );
         }
 
         return {
             version: "5.2.0",
 
-            async invoke(token, args) {
-                const [, name] = /^docker:index\/\w+:(getRegistryImage(?:Manifests)?)$/.exec(token) ?? [];
-                if (!name) throw new Error(`The sandbox knows no function ${token}.`);
-                const { repository, version } = imageReference(args.name);
-                const given = { insecureSkipVerify: false, ...args };
+            async invoke(token, { name }) {
+                const [, asked] = /^docker:index\/\w+:(getRegistryImage(?:Manifests)?)$/.exec(token) ?? [];
+                if (!asked) throw new Error(`The sandbox knows no function ${token}.`);
+                const { repository, version } = imageReference(name);
                 try {
-                    const { digest, manifests } = await manifestOf(args);
-                    if (name === "getRegistryImage") return { ...given, id: digest, sha256Digest: digest };
+                    const { digest, manifests } = await manifestOf(name);
+                    if (asked === "getRegistryImage") return { name, id: digest, sha256Digest: digest };
                     // The vendor's, too, has no answer for an image of one platform.
                     if (!manifests) throw new Error("Error unsupported manifest response");
                     const shown = manifests.map(({ digest: sha256Digest, mediaType, platform }) => {
                         const { architecture = "", os = "" } = platform ?? {};
                         return { architecture, os, mediaType, sha256Digest };
                     });
-                    return { ...given, id: `${repository}:${version}`, manifests: shown };
+                    return { name, id: `${repository}:${version}`, manifests: shown };
                 } catch (error) {
                     const what = `Got error when attempting to fetch image version ${repository}:${version} from registry`;
                     throw new Error(`${what}: ${(error as Error).message}`);
@@ -133,28 +124,15 @@ export function dockerProvider(place: DockerPlace): (report: Report) => Provider
                 host = config.host;
             },
 
-            check({ type, urn }, _olds, news) {
+            check({ type }, _olds, news) {
                 if (type !== "docker:index/image:Image")
                     throw new Error(
                         `The sandbox makes no ${type}, only Image. Install the plugin: pulumi plugin install resource docker 5.2.0.`,
                     );
-                // As a whole not known yet.
-                if (typeof news.build === "string") return { inputs: news };
-                const { context = ".", dockerfile = join(context, "Dockerfile") } = news.build ?? {};
-                const build = { ...news.build, context, dockerfile };
-                const inputs = { ...news, build, buildOnPreview: news.buildOnPreview ?? false };
-                if (!hasUnknown([context, dockerfile]))
+                const build = { ...news.build };
+                if (!hasUnknown([build.context, build.dockerfile]))
                     build.contextDigest = digestOf(contextOf(place.directory, build));
-                if (build.platform === undefined) {
-                    build.platform = `linux/${process.arch === "x64" ? "amd64" : process.arch}`;
-                    report(`Building for ${build.platform}; set build.platform for another.`, { urn });
-                }
-                const pushedByName = !news.skipPush && !news.registry?.server && !hasUnknown(news.imageName);
-                if (pushedByName && !/^(localhost|[^/]*[.:][^/]*)\//.test(news.imageName)) {
-                    const reason = "must begin with its registry, e.g. docker.io/library/nginx:1";
-                    return { inputs, failures: [{ property: "imageName", reason }] };
-                }
-                return { inputs };
+                return { inputs: { ...news, build, buildOnPreview: false } };
             },
 
             diff: (_resource, _id, olds, news) => ({ changed: changedInputs(olds.inputs, news) }),
@@ -180,63 +158,47 @@ function optionsFor(host: string): Docker.DockerOptions {
 
 /** Inputs that changed, by their top-level names as the vendor tells them. New credentials make no new image. */
 export function changedInputs(olds: Properties, news: Properties): string[] {
-    const before: Properties = { ...olds, registry: olds.registry?.server };
-    const after: Properties = { ...news, registry: news.registry?.server };
-    return Object.keys({ ...before, ...after }).filter(
-        (key) => hasUnknown(after[key]) || !isDeepStrictEqual(before[key], after[key]),
-    );
+    const named = (inputs: Properties) => ({ ...inputs, registry: inputs.registry?.server });
+    return changedKeys(named(olds), named(news));
 }
 
-async function build(
-    docker: Docker,
-    context: BuildContext,
-    inputs: Properties,
-    tell: (line: string) => void,
-) {
-    const { platform, target, args, network, addHosts, cacheFrom, builderVersion } = inputs.build;
+async function build(docker: Docker, context: BuildContext, { imageName, build }: Properties, tell: Tell) {
     // A daemon without a bridge can give the build's containers no network but none.
     const bridges = await docker.listNetworks({ filters: { name: ["bridge"] } });
-    const names = [...new Set([...context.files, context.dockerfile])];
     const owner = ["--owner=0", "--group=0", "--numeric-owner"];
-    const tar = spawn("tar", ["-c", "-C", context.root, ...owner, "--no-recursion", "--null", "-T", "-"]);
-    tar.stdin.end(names.join("\0"));
-    const complaints = text(tar.stderr);
+    const args = ["-c", "-C", context.root, ...owner, "--no-recursion", "--null", "-T", "-"];
+    const tar = spawn("tar", args, { stdio: ["pipe", "pipe", "inherit"] });
+    tar.stdin.end([...new Set([...context.files, context.dockerfile])].join("\0"));
     // Node throws away what nobody has begun to read when the process ends, and BuildKit's session is not open yet.
     const packed = tar.stdout.pipe(new PassThrough());
     const options: Docker.ImageBuildOptions = {
-        t: inputs.imageName,
+        t: imageName,
         dockerfile: context.dockerfile,
-        version: builderVersion === "BuilderV1" ? "1" : "2",
-        platform,
-        ...(target && { target }),
-        ...(args && { buildargs: await argumentsOf(docker, args) }),
-        ...(addHosts && { extrahosts: addHosts }),
-        ...(cacheFrom?.images && { cachefrom: JSON.stringify(cacheFrom.images) }),
-        ...(network ? { networkmode: network } : bridges.length === 0 && { networkmode: "none" }),
+        version: "2",
+        platform: build.platform,
+        ...(build.args && { buildargs: await argumentsOf(docker, build.args) }),
+        ...(bridges.length === 0 && { networkmode: "none" }),
     };
     const stream = await docker.buildImage(packed, options);
-    await follow(docker, stream, tell, `Docker could not build ${inputs.imageName}`).catch(async (error) => {
-        const complaint = await complaints;
-        throw complaint ? new Error(`${error.message}\nPacking ${context.root}: ${complaint}`) : error;
-    });
+    await follow(docker, stream, tell, `Docker could not build ${imageName}`);
 }
 
-/** Pushes the image; resolves to the digest that the registry has it by. The password goes in a header, nowhere else. */
+/** Pushes the image; resolves to its name by the registry's digest. The password goes in a header, nowhere else. */
 async function push(
     docker: Docker,
     imageName: string,
-    login: { serveraddress: string; username?: string; password?: string },
-    tell: (line: string) => void,
-) {
+    login: { serveraddress: string } & Partial<Credentials>,
+    tell: Tell,
+): Promise<string> {
     const authconfig = { username: "", password: "", ...login };
-    const [repository, tag] = split(imageName);
-    const stream = await docker.getImage(repository).push({ tag, authconfig });
+    const { server, repository, version: tag } = imageReference(imageName);
+    const stream = await docker.getImage(`${server}/${repository}`).push({ tag, authconfig });
     const failed = `Docker could not push ${imageName}; check that ${authconfig.username || "everybody"} may push there`;
     const messages = await follow(docker, stream, tell, failed);
     const digest = messages.map(({ aux }) => aux?.Digest).find(Boolean);
     if (!digest)
         throw new Error(`Docker told no digest of ${imageName}. Run \`pulumi up\` to push it again.`);
-    return digest;
+    return `${server}/${repository}@${digest}`;
 }
 
 /** What the daemon knows of an image, or undefined where it does not have it. */
@@ -251,10 +213,11 @@ function inspected(docker: Docker, name: string): Promise<Docker.ImageInspectInf
 }
 
 /** An image of the daemon's as its registry would show it. One that does not come from there has its id for a digest. */
-function localManifest(image: Docker.ImageInspectInfo, { server, repository }: ImageReference): Manifest {
-    const found = (image.RepoDigests ?? []).map(imageReference).find((each) => {
-        return each.server === server && each.repository === repository;
-    });
+function localManifest(image: Docker.ImageInspectInfo, name: string): Manifest {
+    const place = (reference: { server: string; repository: string }) =>
+        `${reference.server}/${reference.repository}`;
+    const digests = (image.RepoDigests ?? []).map(imageReference);
+    const found = digests.find((each) => place(each) === place(imageReference(name)));
     const digest = found?.version ?? image.Id;
     const platform = { architecture: image.Architecture, os: image.Os };
     const mediaType = "application/vnd.docker.distribution.manifest.v2+json";
@@ -262,19 +225,13 @@ function localManifest(image: Docker.ImageInspectInfo, { server, repository }: I
 }
 
 /** Arguments of a build; where one is an image by the id that `localManifest` gave out for a digest, its tag says which. */
-async function argumentsOf(docker: Docker, args: Record<string, string> = {}) {
+async function argumentsOf(docker: Docker, args: Record<string, string>) {
     const entries = Object.entries(args).map(async ([name, value]) => {
         const [, id] = /@(sha256:[\da-f]{64})$/.exec(value) ?? [];
         const image = id && !(await inspected(docker, value)) ? await inspected(docker, id) : undefined;
         return [name, image?.RepoTags?.[0] ?? value];
     });
     return Object.fromEntries(await Promise.all(entries));
-}
-
-/** Repository and tag of an image's name; a colon before a slash is a port's. */
-function split(imageName: string): [repository: string, tag: string] {
-    const [, repository = imageName, tag = "latest"] = /^(.+):([^:/]+)$/.exec(imageName) ?? [];
-    return [repository, tag];
 }
 
 interface Message {
@@ -286,12 +243,7 @@ interface Message {
 }
 
 /** Passes on what the daemon says; rejects with its error and the lines before that. */
-async function follow(
-    docker: Docker,
-    stream: NodeJS.ReadableStream,
-    tell: (line: string) => void,
-    failed: string,
-) {
+async function follow(docker: Docker, stream: NodeJS.ReadableStream, tell: Tell, failed: string) {
     const lines: string[] = [];
     const say = ({ stream: line, status, id }: Message) => {
         const said = plain((line ?? (status && [id, status].filter(Boolean).join(": ")) ?? "").trim());

@@ -16,32 +16,30 @@ import {
     type Report,
     type Resource,
 } from "../provider";
-import { annotation, clusterDifference, importedInputs, objectDifference, refreshed } from "./difference";
+import { clusterDifference, importedInputs, objectDifference, refreshed } from "./difference";
 import { deploymentReadiness, type Problem, type Readiness, serviceReadiness } from "./readiness";
 
 /** Seconds to wait for an object to be ready or gone, without `customTimeouts`: the vendor's default. */
 const defaultTimeout = 10 * 60;
 const pollEvery = 300;
-/** How long before a create is tried again whose namespace or kind is not there yet, in milliseconds. */
-const createAgainAfter = [500, 1000, 2000, 4000];
+
+/** Kinds that are in no namespace, of those that this program could well make. */
+const clusterWide = ["Namespace", "ClusterRole", "ClusterRoleBinding", "StorageClass", "PriorityClass"];
 
 /** What the vendor's plugin keeps beside the live object: who owns the fields that were applied. */
 const fieldManagerKey = "__fieldManager";
 
 /**
- * Stands in for the vendor's plugin of kubernetes 4.34.2 for objects of any kind: server-side apply, waiting until a
+ * Stands in for the vendor's plugin of kubernetes 4.34.2 for objects that have a name: server-side apply, waiting until a
  * Deployment has rolled out and a Service has endpoints, drift by reading. No Helm, no Patch resources, no YAML files.
  */
 export function kubernetesProvider(report: Report): Provider {
-    let client: KubernetesClient | undefined;
+    let client: KubernetesClient;
     let down: Unreachable | undefined;
     let config: Properties = {};
-    const discovered = new Map<string, Promise<KubernetesObject[]>>();
 
     /** Asks the API server; one that was out of reach for all the client's tries is not asked again in this run. */
     async function call(method: "GET" | "PATCH" | "DELETE", path: string, options?: RequestOptions) {
-        if (!client)
-            throw new Error("The Kubernetes provider has no kubeconfig; set the argument `kubeconfig`.");
         if (down) throw down;
         return await client.call(method, path, options).catch((error) => {
             if (error instanceof Unreachable) down = error;
@@ -49,63 +47,38 @@ export function kubernetesProvider(report: Report): Provider {
         });
     }
 
-    /** How the API server calls a kind; a KubernetesError of 404 where it knows none. */
-    async function typeOf({ apiVersion, kind }: Properties) {
-        const path = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
-        const known =
-            discovered.get(path) ?? call("GET", path).then(({ resources }): KubernetesObject[] => resources);
-        discovered.set(path, known);
-        try {
-            const type = (await known).find((each) => each.kind === kind && !each.name.includes("/"));
-            if (type) return { path, type };
-            const message = `The cluster knows no ${kind} of ${apiVersion}. Check apiVersion, or create its CustomResourceDefinition first (dependsOn).`;
-            throw new KubernetesError(404, "NotFound", message);
-        } catch (error) {
-            // It may come with the same update.
-            discovered.delete(path);
-            throw error;
-        }
-    }
-
-    async function pathOf(object: Properties): Promise<string> {
-        const { path, type } = await typeOf(object);
-        const namespace = type.namespaced ? `/namespaces/${object.metadata.namespace ?? "default"}` : "";
-        return `${path}${namespace}/${type.name}/${object.metadata.name}`;
-    }
-
-    async function apply(
-        inputs: Properties,
-        fieldManager: string,
-        preview?: "create" | "update",
-    ): Promise<KubernetesObject> {
-        // What is to be replaced is still there at a preview, under another field manager.
-        const forced = annotation("patchForce", inputs) ?? String(config.enablePatchForce);
-        const force = String(preview === "create" || forced === "true");
-        const query = { fieldManager, force, fieldValidation: "Warn", ...(preview && { dryRun: "All" }) };
-        const { namespace: _, ...metadata } = inputs.metadata;
-        const body = (await typeOf(inputs)).type.namespaced ? inputs : { ...inputs, metadata };
-        const options = { query, body, contentType: "application/apply-patch+yaml" };
-        return await call("PATCH", await pathOf(inputs), options).catch((error) => {
-            if (!(error instanceof KubernetesError)) throw error;
-            const advice =
-                error.reason === "Conflict"
-                    ? '\nSomebody else manages these fields: leave them out of the program, or take them over with the annotation pulumi.com/patchForce: "true".'
-                    : "";
-            const message = `${inputs.kind} ${idOf(inputs)} was refused by the API server: ${error.message}${advice}`;
-            throw new KubernetesError(error.status, error.reason, message);
+    /** Undefined where the object is gone, or its cluster is out of reach and the provider's configuration says to forget it. */
+    async function unlessGone<T>(answer: Promise<T>): Promise<T | undefined> {
+        return await answer.catch((error) => {
+            if (isGone(error)) return undefined;
+            if (!(error instanceof Unreachable)) throw error;
+            if (config.deleteUnreachable) return undefined;
+            throw new Error(
+                `${error.message}. Where the cluster is gone for good, give its provider deleteUnreachable: true, or run \`pulumi up\` with PULUMI_K8S_DELETE_UNREACHABLE=true, or take the object out of the state with \`pulumi state delete\`.`,
+            );
         });
     }
 
-    /** The vendor's plugin takes over nothing that is there already, unless its `upsertExistingObjects` says so. */
+    async function apply(inputs: Properties, fieldManager: string, preview?: "create" | "update") {
+        // What is to be replaced is still there at a preview, under another field manager.
+        const force = String(preview === "create" || Boolean(config.enablePatchForce));
+        const query = { fieldManager, force, fieldValidation: "Warn", ...(preview && { dryRun: "All" }) };
+        const options = { query, body: inputs, contentType: "application/apply-patch+yaml" };
+        return await call("PATCH", pathOf(inputs), options).catch((error) => {
+            throw error instanceof KubernetesError
+                ? refusal(inputs, error.status, error.reason, error.message)
+                : error;
+        });
+    }
+
+    /** The vendor's plugin takes over nothing that is there already. */
     async function checkAbsent(inputs: Properties): Promise<void> {
-        if (String(config.upsertExistingObjects) === "true") return;
-        const { name } = (await typeOf(inputs)).type;
-        const live = await call("GET", await pathOf(inputs)).catch((error) => {
+        const live = await call("GET", pathOf(inputs)).catch((error) => {
             if (!isGone(error)) throw error;
         });
         if (!live) return;
-        const message = `${inputs.kind} ${idOf(inputs)} was refused by the API server: ${name} "${inputs.metadata.name}" already exists\nThis stack has not made it: delete it, choose another name, or take it over with \`pulumi import\`.`;
-        throw new KubernetesError(409, "AlreadyExists", message);
+        const message = `${pluralOf(inputs.kind)} "${inputs.metadata.name}" already exists\nThis stack has not made it: delete it, choose another name, or take it over with \`pulumi import\`.`;
+        throw refusal(inputs, 409, "AlreadyExists", message);
     }
 
     /** What would be after an update; the inputs where that cannot be told yet. */
@@ -124,26 +97,26 @@ export function kubernetesProvider(report: Report): Provider {
         }
     }
 
-    /** Waits until an applied object is ready, telling what is awaited and what is wrong. */
-    async function ready(urn: string, applied: KubernetesObject, fieldManager: string, timeout = 0) {
-        if (annotation("skipAwait", applied) === "true") return outputsOf(applied, fieldManager);
-        const seconds = timeout || Number(annotation("timeoutSeconds", applied)) || defaultTimeout;
+    /** Applies an object and waits until it is ready, telling what is awaited and what is wrong; gives its outputs. */
+    async function applied(urn: string, inputs: Properties, manager: string, timeout = 0) {
+        let object = await apply(inputs, manager);
+        if (!isAwaited(inputs)) return outputsOf(object, manager);
+        const seconds = timeout || defaultTimeout;
         const until = Date.now() + seconds * 1000;
-        const path = await pathOf(applied);
         const said = new Set<string>();
-        for (let object = applied; ; await sleep(pollEvery)) {
+        for (; ; await sleep(pollEvery)) {
             let state: Readiness;
             try {
-                object = await call("GET", path);
+                object = await call("GET", pathOf(inputs));
                 state = await readiness(object);
             } catch (error) {
                 if (error instanceof KubernetesError && error.status >= 429 && Date.now() < until) continue;
                 // It is there all the same, and the state must know.
-                throw notReady(object, fieldManager, [(error as Error).message]);
+                throw notReady(object, manager, [(error as Error).message]);
             }
             if (state.message && !said.has(state.message)) report(state.message, { urn, passing: true });
             said.add(state.message);
-            if (state.ready) return outputsOf(object, fieldManager);
+            if (state.ready) return outputsOf(object, manager);
             for (const problem of state.problems) {
                 // An image that cannot be pulled changes between two reasons.
                 const key = problem.subject + problem.reason.replace("ImagePullBackOff", "ErrImagePull");
@@ -151,7 +124,7 @@ export function kubernetesProvider(report: Report): Provider {
                 said.add(key);
             }
             if (Date.now() > until)
-                throw notReady(object, fieldManager, [
+                throw notReady(object, manager, [
                     `Timed out after ${seconds} s: ${state.message}`,
                     ...state.problems.map(textOf),
                 ]);
@@ -160,26 +133,50 @@ export function kubernetesProvider(report: Report): Provider {
 
     async function readiness(object: KubernetesObject): Promise<Readiness> {
         const { namespace, name } = object.metadata;
-        const list = async (path: string, labelSelector: string): Promise<KubernetesObject[]> =>
-            (await call("GET", path.replace("*", `namespaces/${namespace}`), { query: { labelSelector } }))
-                .items;
-        if (object.kind === "Deployment" && object.apiVersion === "apps/v1") {
-            const labels = Object.entries(object.spec.selector.matchLabels ?? {});
-            const selector = labels.map(([key, value]) => `${key}=${value}`).join(",");
-            return deploymentReadiness(
-                object,
-                await list("/apis/apps/v1/*/replicasets", selector),
-                await list("/api/v1/*/pods", selector),
-            );
+        const list = async (group: string, type: string, labels: object): Promise<KubernetesObject[]> => {
+            const labelSelector = Object.entries(labels).map((label) => label.join("="));
+            const path = `${group}/namespaces/${namespace}/${type}`;
+            return (await call("GET", path, { query: { labelSelector: labelSelector.join(",") } })).items;
+        };
+        if (object.kind === "Deployment") {
+            const { matchLabels } = object.spec.selector;
+            const replicaSets = await list("/apis/apps/v1", "replicasets", matchLabels);
+            return deploymentReadiness(object, replicaSets, await list("/api/v1", "pods", matchLabels));
         }
-        if (object.kind === "Service" && object.apiVersion === "v1") {
-            const selector = `kubernetes.io/service-name=${name}`;
-            return serviceReadiness(
-                object,
-                await list("/apis/discovery.k8s.io/v1/*/endpointslices", selector),
-            );
+        if (object.kind === "Service") {
+            const labels = { "kubernetes.io/service-name": name };
+            return serviceReadiness(await list("/apis/discovery.k8s.io/v1", "endpointslices", labels));
         }
         return { ready: true, message: "", problems: [] };
+    }
+
+    /** The inputs and outputs of a live object: what is to be imported, or what has changed since the state was written. */
+    async function current(
+        named: Properties,
+        { inputs, outputs }: { inputs: Properties; outputs: Properties },
+    ) {
+        const live = await call("GET", pathOf(named));
+        const manager = fieldManagerOf(outputs);
+        const state = outputsOf(live, manager);
+        if (Object.keys(inputs).length === 0) return { inputs: importedInputs(live), outputs: state };
+        if (isAwaited(inputs)) {
+            const { ready, message, problems } = await readiness(live);
+            if (!ready) throw notReady(live, manager, [message, ...problems.map(textOf)]);
+        }
+        return { inputs: refreshed(inputs, outputs, state) as Properties, outputs: state };
+    }
+
+    async function deleted(urn: string, object: Properties, timeout: number, awaited: boolean) {
+        const path = pathOf(object);
+        await call("DELETE", path, { query: { propagationPolicy: "Foreground" } });
+        const until = Date.now() + timeout * 1000;
+        for (let first = true; awaited; first = false) {
+            const live = await call("GET", path);
+            if (live.metadata.uid !== object.metadata.uid) return;
+            if (first) report("Waiting for deletion to complete", { urn, passing: true });
+            if (Date.now() > until) throw stillThere(live, timeout);
+            await sleep(pollEvery);
+        }
     }
 
     return {
@@ -187,112 +184,49 @@ export function kubernetesProvider(report: Report): Provider {
 
         configure(given) {
             config = given;
-            if (given.kubeconfig) client = connect(given.kubeconfig);
+            client = connect(given.kubeconfig);
         },
 
         diffConfig: clusterDifference,
 
-        async check({ type, name }, olds, news, randomSeed) {
-            if (news.kind !== type.split(":")[2] || typeof news.metadata === "string")
-                return unsupported(type, news);
-            const metadata = { ...news.metadata };
-            const inputs = { ...news, metadata };
-            if (metadata.name === undefined) {
-                const seed = randomSeed.length >= 4 ? Buffer.from(randomSeed) : randomBytes(4);
-                const kept = annotation("autonamed", olds) && olds.metadata.name;
-                metadata.name = kept || `${name}-${seed.toString("hex", 0, 4)}`;
-                if (!hasUnknown(metadata.annotations))
-                    metadata.annotations = { ...metadata.annotations, "pulumi.com/autonamed": "true" };
-            }
-            if (metadata.namespace === undefined) {
-                const namespaced = await typeOf(news).then(
-                    ({ type: found }) => found.namespaced,
-                    // A kind that does not exist yet is taken to be namespaced, as the vendor does.
-                    (error) => (error instanceof Unreachable ? olds.metadata?.namespace : true),
+        check({ type }, _olds, news) {
+            const { kind, metadata } = news;
+            if (kind !== type.split(":")[2] || !metadata?.name)
+                throw new Error(
+                    `The sandbox's stand-in for the kubernetes plugin knows no ${type}: it makes objects of the API server that are given a name, nothing of Helm and no patches. Install the plugin: pulumi plugin install resource kubernetes 4.34.2.`,
                 );
-                if (namespaced) metadata.namespace = config.namespace ?? "default";
-            }
-            return { inputs };
+            const place = clusterWide.includes(kind) ? {} : { namespace: "default" };
+            return { inputs: { ...news, metadata: { ...place, ...metadata } } };
         },
 
-        diff: (_resource, _id, olds, news) => objectDifference(olds.inputs, news, config),
+        diff: (_resource, _id, olds, news) => objectDifference(olds.inputs, news),
 
         async create({ urn }: Resource, inputs, preview, timeout?: number) {
-            const manager = fieldManagerOf(inputs, {});
+            const manager = fieldManagerOf({});
             if (preview) return { id: "", outputs: await previewed(inputs, manager, "create") };
-            const make = () => checkAbsent(inputs).then(() => apply(inputs, manager));
-            for (const pause of createAgainAfter) {
-                const applied = await make().catch((error) => {
-                    if (!isGone(error)) throw error;
-                    report(`${error.message} Trying again.`, { urn, passing: true });
-                });
-                if (applied)
-                    return { id: idOf(applied), outputs: await ready(urn, applied, manager, timeout) };
-                await sleep(pause);
-            }
-            const applied = await make();
-            return { id: idOf(applied), outputs: await ready(urn, applied, manager, timeout) };
+            await checkAbsent(inputs);
+            return { id: idOf(inputs), outputs: await applied(urn, inputs, manager, timeout) };
         },
 
         async update({ urn }: Resource, _id, olds, news, preview, timeout?: number) {
-            const manager = fieldManagerOf(news, olds.outputs);
+            const manager = fieldManagerOf(olds.outputs);
             if (preview) return await previewed(news, manager, "update");
-            return await ready(urn, await apply(news, manager), manager, timeout);
+            return await applied(urn, news, manager, timeout);
         },
 
-        async read({ type }, id, { inputs, outputs }) {
+        async read({ type }, id, state) {
             const [, group = "", kind = ""] = type.split(":");
             const [name, namespace] = id.split("/").reverse();
-            const named = {
-                apiVersion: group.replace(/^core\//, ""),
-                kind,
-                ...inputs,
-                metadata: { name, namespace },
-            };
-            try {
-                const live = await call("GET", await pathOf(named));
-                const manager = fieldManagerOf(inputs, outputs);
-                const state = outputsOf(live, manager);
-                const imported = Object.keys(inputs).length === 0;
-                if (!imported && annotation("skipAwait", inputs) !== "true") {
-                    const { ready, message, problems } = await readiness(live);
-                    if (!ready) throw notReady(live, manager, [message, ...problems.map(textOf)]);
-                }
-                const current = imported ? importedInputs(live) : refreshed(inputs, outputs, state);
-                return { id, inputs: current as Properties, outputs: state };
-            } catch (error) {
-                if (isGone(error) || (error instanceof Unreachable && forgets())) return undefined;
-                throw withWayOut(error);
-            }
+            const apiVersion = group.replace(/^core\//, "");
+            const metadata = { name, namespace };
+            const found = await unlessGone(current({ apiVersion, kind, metadata }, state));
+            return found && { id, ...found };
         },
 
         async delete({ urn }: Resource, _id, { inputs, outputs }, timeout?: number) {
-            try {
-                const path = await pathOf(outputs);
-                const propagationPolicy =
-                    annotation("deletionPropagationPolicy", inputs, outputs) ?? "Foreground";
-                const seconds = timeout || Number(annotation("timeoutSeconds", inputs)) || defaultTimeout;
-                await call("DELETE", path, { query: { propagationPolicy } });
-                if (annotation("skipAwait", inputs) === "true") return;
-                const until = Date.now() + seconds * 1000;
-                for (let first = true; ; first = false) {
-                    const object = await call("GET", path);
-                    if (object.metadata.uid !== outputs.metadata.uid) return;
-                    if (first) report("Waiting for deletion to complete", { urn, passing: true });
-                    if (Date.now() > until) throw stillThere(object, seconds);
-                    await sleep(pollEvery);
-                }
-            } catch (error) {
-                if (isGone(error) || (error instanceof Unreachable && forgets())) return;
-                throw withWayOut(error);
-            }
+            await unlessGone(deleted(urn, outputs, timeout || defaultTimeout, isAwaited(inputs)));
         },
     };
-
-    /** Whether objects of a cluster out of reach are to be forgotten. */
-    function forgets(): boolean {
-        return String(config.deleteUnreachable ?? process.env.PULUMI_K8S_DELETE_UNREACHABLE) === "true";
-    }
 }
 
 const isGone = (error: unknown) => error instanceof KubernetesError && error.status === 404;
@@ -300,18 +234,26 @@ const textOf = ({ subject, reason, message }: Problem) => `${subject}: [${reason
 const idOf = ({ metadata }: Properties): string =>
     metadata.namespace ? `${metadata.namespace}/${metadata.name}` : metadata.name;
 
-function unsupported(type: string, inputs: Properties): { inputs: Properties } {
-    if (hasUnknown(inputs.metadata) && inputs.kind) return { inputs };
-    throw new Error(
-        `The sandbox's stand-in for the kubernetes plugin knows no ${type}: it makes objects of the API server, nothing of Helm and no patches. Install the plugin: pulumi plugin install resource kubernetes 4.34.2.`,
-    );
+const isAwaited = ({ metadata }: Properties): boolean =>
+    metadata.annotations?.["pulumi.com/skipAwait"] !== "true";
+
+/** Where the API server has an object ("Kubernetes API Concepts", Resource URIs). */
+function pathOf({ apiVersion, kind, metadata: { name, namespace } }: Properties): string {
+    const group = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+    return `${group}${namespace ? `/namespaces/${namespace}` : ""}/${pluralOf(kind)}/${name}`;
+}
+
+/** The plural of a kind, as client-go guesses it (`UnsafeGuessKindToResource`). */
+const pluralOf = (kind: string) => `${kind.toLowerCase()}s`.replace(/ss$/, "ses").replace(/ys$/, "ies");
+
+function refusal(inputs: Properties, status: number, reason: string, message: string): KubernetesError {
+    const what = `${inputs.kind} ${idOf(inputs)}`;
+    return new KubernetesError(status, reason, `${what} was refused by the API server: ${message}`);
 }
 
 /** A name of its own for each resource, so that two that set the same field see each other. */
-const fieldManagerOf = (inputs: Properties, outputs: Properties): string =>
-    annotation("patchFieldManager", inputs) ??
-    outputs[fieldManagerKey] ??
-    `pulumi-kubernetes-${randomBytes(4).toString("hex")}`;
+const fieldManagerOf = (outputs: Properties): string =>
+    outputs[fieldManagerKey] ?? `pulumi-kubernetes-${randomBytes(4).toString("hex")}`;
 
 /** The live object as the vendor's plugin keeps it, without the bookkeeping of fields, which is long and of no use. */
 function outputsOf(object: KubernetesObject, fieldManager: string): Properties {
@@ -330,11 +272,4 @@ function stillThere({ kind, metadata, status }: KubernetesObject, seconds: numbe
         : "";
     const said = (status?.conditions ?? []).map(({ message }: KubernetesObject) => ` ${message}`).join("");
     return new Error(`${kind} ${idOf({ metadata })} is still there after ${seconds} s.${finalizers}${said}`);
-}
-
-function withWayOut(error: unknown): unknown {
-    if (!(error instanceof Unreachable)) return error;
-    return new Error(
-        `${error.message}. Where the cluster is gone for good, give its provider deleteUnreachable: true, or run \`pulumi up\` with PULUMI_K8S_DELETE_UNREACHABLE=true, or take the object out of the state with \`pulumi state delete\`.`,
-    );
 }

@@ -54,21 +54,14 @@ export function deploymentReadiness(
     return done("Deployment initialization complete");
 }
 
-/**
- * A Service is ready when an endpoint stands behind it, and one of type LoadBalancer when it has an address too.
- * Without a selector, headless or as an ExternalName it needs neither.
- */
-export function serviceReadiness({ spec, status }: KubernetesObject, slices: KubernetesObject[]): Readiness {
+/** A Service with a selector, the only kind that this program makes, is ready when an endpoint stands behind it. */
+export function serviceReadiness(slices: KubernetesObject[]): Readiness {
     const serving = slices.some(({ endpoints }) =>
         (endpoints ?? []).some(({ conditions }: KubernetesObject) => conditions?.ready !== false),
     );
-    const selects = Object.keys(spec.selector ?? {}).length > 0;
-    const needsPods = selects && spec.type !== "ExternalName" && spec.clusterIP !== "None";
-    if (needsPods && !serving)
-        return awaited("Finding Pods to direct traffic to: .spec.selector selects none that is ready yet");
-    if (spec.type === "LoadBalancer" && !status?.loadBalancer?.ingress?.length)
-        return awaited("Attempting to allocate IP address to Service");
-    return done("Service initialization complete");
+    return serving
+        ? done("Service initialization complete")
+        : awaited("Finding Pods to direct traffic to: .spec.selector selects none that is ready yet");
 }
 
 const owns = (owner: KubernetesObject, { metadata }: KubernetesObject): boolean =>
@@ -96,15 +89,18 @@ function podProblems({ metadata, status = {} }: KubernetesObject): Problem[] {
     const unscheduled = (status.conditions ?? [])
         .filter((each: KubernetesObject) => each.type === "PodScheduled" && each.status === "False")
         .map(({ reason, message }: KubernetesObject) => ({ subject: pod, reason, message }));
-    const containers = [...(status.initContainerStatuses ?? []), ...(status.containerStatuses ?? [])];
-    const stuck = containers.flatMap(({ name, state = {}, lastState }: KubernetesObject): Problem[] => {
-        const { waiting, terminated } = state;
-        const ended = terminated?.exitCode ? terminated : lastState?.terminated;
-        const exit = ended ? ` Its last run ended with code ${ended.exitCode}. ${ended.message ?? ""}` : "";
-        const reason = waiting?.reason ?? (terminated?.exitCode && terminated.reason);
-        if (!reason || usual.has(reason)) return [];
-        const message = `${waiting?.message ?? ""}${exit}`.trim();
-        return [{ subject: `${pod} container ${name}`, reason, message }];
-    });
+    const stuck = (status.containerStatuses ?? []).flatMap(
+        ({ name, state = {}, lastState }: KubernetesObject): Problem[] => {
+            const { waiting, terminated } = state;
+            const ended = terminated?.exitCode ? terminated : lastState?.terminated;
+            const exit = ended
+                ? ` Its last run ended with code ${ended.exitCode}. ${ended.message ?? ""}`
+                : "";
+            const reason = waiting?.reason ?? (terminated?.exitCode && terminated.reason);
+            if (!reason || usual.has(reason)) return [];
+            const message = `${waiting?.message ?? ""}${exit}`.trim();
+            return [{ subject: `${pod} container ${name}`, reason, message }];
+        },
+    );
     return [...unscheduled, ...stuck];
 }

@@ -1,27 +1,7 @@
 import { Agent, EnvHttpProxyAgent, fetch, type Response } from "undici";
-import { hubRepository } from "../docker";
-import type { Credentials } from "../docker-configuration";
+import { imageReference } from "../docker";
 import { reachable } from "../download";
-
-/** Where an image is: what its name means to docker. */
-export interface ImageReference {
-    /** Host and port; `docker.io` where the name has none. */
-    server: string;
-    /** With `library/` in front for Docker Hub's own. */
-    repository: string;
-    /** The digest where there is one, else the tag. Default: `latest`. */
-    version: string;
-}
-
-/** Takes an image's name apart, such as `nginx:1.29` or `127.0.0.1:5000/nginx@sha256:...`. */
-export function imageReference(name: string): ImageReference {
-    const [, path = "", tag = "latest", digest] = /^(.*?)(?::([^:/@]+))?(?:@(.+))?$/.exec(name) ?? [];
-    const version = digest ?? tag;
-    const repository = hubRepository(name);
-    if (repository) return { server: "docker.io", repository, version };
-    const [server = "", ...rest] = path.split("/");
-    return { server, repository: rest.join("/"), version };
-}
+import { basic, type Credentials } from "../registry-login";
 
 /** A manifest, or a list of them for many platforms. */
 export interface Manifest {
@@ -42,32 +22,26 @@ const accept = [
 /** Milliseconds until a registry that does not answer counts as out of reach. */
 const patience = 10_000;
 
-/** How a registry is asked. */
-export interface RegistryOptions {
-    credentials?: Credentials | undefined;
-    /** PEM of the authority to trust for registries on loopback. */
-    authority: string;
-    /** Whether any certificate will do. Default: false. */
-    insecureSkipVerify?: boolean | undefined;
-}
-
 /**
  * Reads what an image's name stands for in its registry (OCI distribution specification, with docker's token
  * authentication). Resolves to undefined where the registry is out of reach.
  *
+ * @param authority PEM of the authority to trust for registries on loopback.
+ * @param credentials docker's login there. Default: anonymous.
  * @throws Error with the vendor's text where the registry refuses.
  */
 export async function readManifest(
-    { server, repository, version }: ImageReference,
-    { credentials, authority, insecureSkipVerify = false }: RegistryOptions,
+    name: string,
+    authority: string,
+    credentials?: Credentials,
 ): Promise<Manifest | undefined> {
+    const { server, repository, version } = imageReference(name);
     const isHub = server === "docker.io";
     const host = isHub ? "registry-1.docker.io" : server;
     // What it says is remembered, so that not every preview waits for what does not answer.
     if (isHub && !(await reachable(`https://${host}/v2/`, [200, 401]))) return undefined;
     const isLoopback = /^(127\.|localhost)/.test(server);
-    const connect = { rejectUnauthorized: !insecureSkipVerify, ...(isLoopback && { ca: authority }) };
-    const dispatcher = isLoopback ? new Agent({ connect }) : new EnvHttpProxyAgent({ connect });
+    const dispatcher = isLoopback ? new Agent({ connect: { ca: authority } }) : new EnvHttpProxyAgent();
     const get = (url: string, authorization?: string) => {
         const headers = { accept, ...(authorization && { authorization }) };
         return fetch(url, { headers, dispatcher, signal: AbortSignal.timeout(patience) });
@@ -76,14 +50,13 @@ export async function readManifest(
     let answer = await get(url).catch(() => undefined);
     if (answer?.status === 401) {
         const challenge = answer.headers.get("www-authenticate") ?? "";
-        const given = (name: string) => new RegExp(`[ ,]${name}="([^"]*)"`).exec(challenge)?.[1] ?? "";
+        const given = (key: string) => new RegExp(`[ ,]${key}="([^"]*)"`).exec(challenge)?.[1] ?? "";
         if (!given("realm").startsWith("https://")) throw refusal(answer);
         const query = new URLSearchParams({
             service: given("service"),
             scope: `repository:${repository}:pull`,
         });
-        const basic = credentials && `Basic ${base64(`${credentials.username}:${credentials.password}`)}`;
-        const granted = await get(`${given("realm")}?${query}`, basic);
+        const granted = await get(`${given("realm")}?${query}`, credentials && basic(credentials));
         if (!granted.ok) throw refusal(granted);
         const { token, access_token = token } = (await granted.json()) as Record<string, string>;
         answer = await get(url, `Bearer ${access_token}`);
@@ -95,4 +68,3 @@ export async function readManifest(
 
 const refusal = ({ status, statusText }: Response) =>
     new Error(`Got bad response from registry: ${status} ${statusText}`);
-const base64 = (value: string) => Buffer.from(value).toString("base64");

@@ -4,7 +4,7 @@ import { createServer, get, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
-import { dockerAnswers, ensureBaseImage, hubRepository, removeBaseImage } from "../../sandbox/docker";
+import { dockerAnswers, ensureBaseImage, imageReference, removeBaseImage } from "../../sandbox/docker";
 import { reachable } from "../../sandbox/download";
 import { nginxImage } from "../../sandbox/tools";
 
@@ -116,17 +116,27 @@ describe("the base image", () => {
         );
         expect(daemon.calls).toEqual(["GET /images/nginx:1.29/json"]);
     });
+});
 
+describe("an image's name", () => {
+    const digest = `sha256:${"a".repeat(64)}`;
     test.each([
-        ["nginx", "library/nginx"],
-        ["nginx:1.29", "library/nginx"],
-        ["docker.io/library/nginx:1.29@sha256:ab", "library/nginx"],
-        ["bitnami/nginx:1", "bitnami/nginx"],
-        ["localhost/nginx", undefined],
-        ["127.0.0.1:5000/nginx:1", undefined],
-        ["mcr.microsoft.com/nginx", undefined],
-    ])("%s is %s on Docker Hub", (reference, repository) => {
-        expect(hubRepository(reference)).toBe(repository);
+        ["nginx", { server: "docker.io", repository: "library/nginx", version: "latest" }],
+        ["nginx:1.29", { server: "docker.io", repository: "library/nginx", version: "1.29" }],
+        ["bitnami/nginx:1", { server: "docker.io", repository: "bitnami/nginx", version: "1" }],
+        ["docker.io/bitnami/nginx:1", { server: "docker.io", repository: "bitnami/nginx", version: "1" }],
+        [`nginx:1.29@${digest}`, { server: "docker.io", repository: "library/nginx", version: digest }],
+        [
+            "docker.io/library/nginx:1.29@sha256:ab",
+            { server: "docker.io", repository: "library/nginx", version: "sha256:ab" },
+        ],
+        ["localhost/nginx", { server: "localhost", repository: "nginx", version: "latest" }],
+        ["127.0.0.1:5000/nginx", { server: "127.0.0.1:5000", repository: "nginx", version: "latest" }],
+        ["127.0.0.1:5000/nginx:1", { server: "127.0.0.1:5000", repository: "nginx", version: "1" }],
+        ["mcr.microsoft.com/nginx", { server: "mcr.microsoft.com", repository: "nginx", version: "latest" }],
+        [`r.azurecr.io/a/b@${digest}`, { server: "r.azurecr.io", repository: "a/b", version: digest }],
+    ])("%s is taken apart", (name, expected) => {
+        expect(imageReference(name)).toEqual(expected);
     });
 });
 

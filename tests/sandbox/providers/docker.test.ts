@@ -7,12 +7,11 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { certificateIn } from "../../../sandbox/certificates";
-import { saveCredentials } from "../../../sandbox/docker-configuration";
 import { reachable } from "../../../sandbox/download";
 import { type Properties, type Provider, unknown } from "../../../sandbox/provider";
 import { basesOf, contextOf, digestOf } from "../../../sandbox/providers/build-context";
 import { changedInputs, dockerProvider } from "../../../sandbox/providers/docker";
-import { imageReference } from "../../../sandbox/providers/registry-image";
+import { saveCredentials } from "../../../sandbox/registry-login";
 
 jest.mock("../../../sandbox/download");
 
@@ -82,12 +81,6 @@ describe("the digest of a build context", () => {
 });
 
 describe("the Dockerfile", () => {
-    it("is looked for from the project's directory, and the error says where it is", () => {
-        expect(() => contextOf(directory, { context: "app", dockerfile: "Dockerfile" })).toThrow(
-            'There is no Dockerfile at Dockerfile; try "app/Dockerfile": it is looked for from the project\'s directory.',
-        );
-    });
-
     it("has to be in the context", () => {
         write({ Dockerfile: "FROM nginx" });
         expect(() => contextOf(directory, { context: "app", dockerfile: "Dockerfile" })).toThrow(
@@ -116,20 +109,6 @@ describe("the images that a Dockerfile starts from", () => {
     });
 });
 
-describe("an image's name", () => {
-    const digest = `sha256:${"a".repeat(64)}`;
-    it.each([
-        ["nginx", { server: "docker.io", repository: "library/nginx", version: "latest" }],
-        ["nginx:1.29", { server: "docker.io", repository: "library/nginx", version: "1.29" }],
-        ["docker.io/bitnami/nginx:1", { server: "docker.io", repository: "bitnami/nginx", version: "1" }],
-        [`nginx:1.29@${digest}`, { server: "docker.io", repository: "library/nginx", version: digest }],
-        ["127.0.0.1:5000/nginx", { server: "127.0.0.1:5000", repository: "nginx", version: "latest" }],
-        [`r.azurecr.io/a/b@${digest}`, { server: "r.azurecr.io", repository: "a/b", version: digest }],
-    ])("%s is taken apart", (name, expected) => {
-        expect(imageReference(name)).toEqual(expected);
-    });
-});
-
 describe("what changes an image", () => {
     const inputs = { imageName: "r/n:1", build, registry: { server: "r", username: "u", password: "p" } };
 
@@ -148,8 +127,11 @@ describe("what changes an image", () => {
     });
 });
 
-/** A daemon that answers with what it is told, has the images that it is told, and remembers what it was asked. */
-function daemon(messages: Record<string, object[]>, images: Record<string, object> = {}) {
+/**
+ * A daemon that answers with what it is told, has the images that it is told, and remembers what it was asked. It opens
+ * BuildKit's sessions after so many milliseconds.
+ */
+function daemon(messages: Record<string, object[]>, images: Record<string, object> = {}, patience = 0) {
     const requests: { url: string; auth: string; body: string }[] = [];
     const socketPath = join(directory, "docker.sock");
     const server: Server = createServer(async (request, response) => {
@@ -159,7 +141,7 @@ function daemon(messages: Record<string, object[]>, images: Record<string, objec
         requests.push({ url: request.url ?? "", auth, body });
         const [, name] = /^\/images\/(.+)\/json$/.exec(url.pathname) ?? [];
         if (name !== undefined) {
-            const image = images[name] ?? (name === pushedName ? { Id: "sha256:local" } : undefined);
+            const image = images[name];
             return response.writeHead(image ? 200 : 404).end(JSON.stringify(image ?? {}));
         }
         const kind = url.pathname.split("/").at(-1) ?? "";
@@ -168,10 +150,16 @@ function daemon(messages: Record<string, object[]>, images: Record<string, objec
             answers[kind] ?? (messages[kind] ?? []).map((each) => JSON.stringify(each)).join("\n"),
         );
     }).listen(socketPath);
-    return { requests, socketPath, server, stop: () => server.close() };
+    server.on("upgrade", (_request, socket) => {
+        const answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+        socket
+            .on("error", () => undefined)
+            .on("end", () => socket.destroy())
+            .resume();
+        setTimeout(() => socket.write(answer), patience);
+    });
+    return { requests, socketPath, stop: () => server.close() };
 }
-
-const pushedName = "127.0.0.1:5000/nginx:v1";
 
 describe("the docker provider", () => {
     const told: string[] = [];
@@ -186,37 +174,14 @@ describe("the docker provider", () => {
     const checked = async (provider: Provider, inputs: Properties) =>
         (await provider.check?.(resource, {}, inputs, new Uint8Array()))?.inputs ?? {};
     const registry = { server: "127.0.0.1:5000", username: "user", password: "secret" };
-    // BuilderV1, because BuildKit wants a session.
-    const inputs = {
-        imageName: "127.0.0.1:5000/nginx:v1",
-        build: { ...build, builderVersion: "BuilderV1" },
-        registry,
-    };
+    const inputs = { imageName: "127.0.0.1:5000/nginx:v1", build, registry };
     const pushed = `sha256:${"a".repeat(64)}`;
 
     beforeEach(() => told.splice(0));
 
-    it("fills in context, Dockerfile, platform and the context's digest", async () => {
-        write({ Dockerfile: "FROM nginx" });
-        const { build: filled } = await checked(providerAt(""), { imageName: "127.0.0.1:5000/nginx:v1" });
-        expect(filled).toEqual({
-            context: ".",
-            dockerfile: "Dockerfile",
-            platform: expect.stringMatching(/^linux\/(amd64|arm64)$/),
-            contextDigest: expect.stringMatching(/^[\da-f]{64}$/),
-        });
-    });
-
-    it("refuses to push a name without a registry", async () => {
-        const result = await providerAt("").check?.(
-            resource,
-            {},
-            { imageName: "nginx:v1", build },
-            new Uint8Array(),
-        );
-        expect(result?.failures).toEqual([
-            { property: "imageName", reason: "must begin with its registry, e.g. docker.io/library/nginx:1" },
-        ]);
+    it("adds the context's digest, by which the engine sees that an image changes", async () => {
+        const { build: filled } = await checked(providerAt(""), inputs);
+        expect(filled).toEqual({ ...inputs.build, contextDigest: digest() });
     });
 
     it("says what to do where no daemon answers, in a preview too", async () => {
@@ -307,18 +272,6 @@ describe("the docker provider", () => {
         stop();
     });
 
-    it("knows an image that is not pushed by its own id", async () => {
-        const { requests, socketPath, stop } = daemon({});
-        const { outputs } = await providerAt(socketPath).create(
-            resource,
-            { ...inputs, skipPush: true },
-            false,
-        );
-        stop();
-        expect(outputs.repoDigest).toBe("sha256:local");
-        expect(requests.some(({ url }) => url.includes("/push"))).toBe(false);
-    });
-
     it("pushes with docker's own login where the program gives none", async () => {
         saveCredentials(directory, "127.0.0.1:5000", { username: "alice", password: "kept" });
         const { requests, socketPath, stop } = daemon({ push: [{ aux: { Digest: pushed } }] });
@@ -338,7 +291,7 @@ describe("the docker provider", () => {
 
     describe("where the build starts from an image", () => {
         const args = { SOURCE: "127.0.0.1:5001/base@sha256:1" };
-        const starting = { ...inputs, build: { ...inputs.build, args } };
+        const starting = { ...inputs, build: { ...inputs.build, args, platform: "linux/arm64" } };
         const messages = { push: [{ aux: { Digest: pushed } }] };
         beforeEach(() => write({ "app/Dockerfile": `ARG SOURCE\nFROM \${SOURCE}\n` }));
         const pulls = <T extends { url: string }>(requests: T[]) =>
@@ -350,7 +303,9 @@ describe("the docker provider", () => {
             await providerAt(socketPath).create(resource, starting, false);
             stop();
             const [pull] = pulls(requests);
-            expect(pull?.url).toBe("/images/create?fromImage=127.0.0.1%3A5001%2Fbase&tag=sha256%3A1");
+            expect(pull?.url).toBe(
+                "/images/create?platform=linux%2Farm64&fromImage=127.0.0.1%3A5001%2Fbase&tag=sha256%3A1",
+            );
             expect(JSON.parse(pull?.auth ?? "")).toEqual({
                 serveraddress: "127.0.0.1:5001",
                 username: "alice",
@@ -404,16 +359,8 @@ describe("the docker provider", () => {
     });
 
     it("sends the whole context, however long BuildKit's session takes to open", async () => {
-        const { requests, socketPath, server, stop } = daemon({ push: [{ aux: { Digest: pushed } }] });
-        server.on("upgrade", (_request, socket) => {
-            const answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
-            socket
-                .on("error", () => undefined)
-                .on("end", () => socket.destroy())
-                .resume();
-            setTimeout(() => socket.write(answer), 300);
-        });
-        await providerAt(socketPath).create(resource, { ...inputs, build }, false);
+        const { requests, socketPath, stop } = daemon({ push: [{ aux: { Digest: pushed } }] }, {}, 300);
+        await providerAt(socketPath).create(resource, inputs, false);
         stop();
         expect(requests.find(({ url }) => url.startsWith("/build"))?.body).toContain("COPY . /");
     });
@@ -468,7 +415,6 @@ describe("the docker provider", () => {
             const name = `${server}/team/web:1`;
             expect(await invoke(providerAt(""), "getRegistryImage", { name })).toEqual({
                 id: pushed,
-                insecureSkipVerify: false,
                 name,
                 sha256Digest: pushed,
             });
@@ -483,7 +429,6 @@ describe("the docker provider", () => {
             const name = `${server}/team/web:1`;
             expect(await invoke(providerAt(""), "getRegistryImageManifests", { name })).toEqual({
                 id: "team/web:1",
-                insecureSkipVerify: false,
                 name,
                 manifests: [
                     {
@@ -496,9 +441,12 @@ describe("the docker provider", () => {
             });
         });
 
-        it("uses the login that the program gives before docker's", async () => {
-            const args = { name: `${server}/team/web:1`, authConfig: { username: "bob", password: "x" } };
-            await expect(invoke(providerAt(""), "getRegistryImageManifests", args)).rejects.toThrow(
+        it("is refused without a login that it takes", async () => {
+            saveCredentials(directory, server, { username: "bob", password: "x" });
+            const invoked = invoke(providerAt(""), "getRegistryImageManifests", {
+                name: `${server}/team/web:1`,
+            });
+            await expect(invoked).rejects.toThrow(
                 "Got error when attempting to fetch image version team/web:1 from registry: Got bad response from registry: 401 Unauthorized",
             );
         });
@@ -544,7 +492,7 @@ describe("the docker provider", () => {
                 const given = await invoke(provider, "getRegistryImage", { name });
                 const shown = await invoke(provider, "getRegistryImageManifests", { name });
                 stop();
-                expect(given).toEqual({ id: digest, insecureSkipVerify: false, name, sha256Digest: digest });
+                expect(given).toEqual({ id: digest, name, sha256Digest: digest });
                 expect(shown?.manifests).toEqual([
                     {
                         architecture: "amd64",

@@ -14,16 +14,6 @@ interface Api {
     answer: (method: string, path: string) => { status: number; body: object } | undefined;
 }
 
-const kinds: Record<string, KubernetesObject[]> = {
-    "/api/v1": [
-        { name: "namespaces", kind: "Namespace", namespaced: false },
-        { name: "configmaps", kind: "ConfigMap", namespaced: true },
-    ],
-    "/apis/apps/v1": [
-        { name: "deployments/scale", kind: "Deployment", namespaced: true },
-        { name: "deployments", kind: "Deployment", namespaced: true },
-    ],
-};
 const failure = (code: number, reason: string, message: string) => ({
     status: code,
     body: { reason, message },
@@ -69,7 +59,6 @@ const kubeconfig = () =>
     });
 
 function hold(method: string, path: string, query: URLSearchParams, body: KubernetesObject | undefined) {
-    if (kinds[path]) return { status: 200, body: { resources: kinds[path] } };
     const metadata = {
         ...body?.metadata,
         uid: "u1",
@@ -95,46 +84,31 @@ const inputs = {
     metadata: { name: "page", namespace: "default" },
     data: { a: "1" },
 };
-const seed = new Uint8Array([0xde, 0xad, 0xbe, 0xef, 1]);
-const check = async (news: Properties, olds: Properties = {}, of = configMap) =>
-    (await provider.check?.(of, olds, news, seed))?.inputs ?? {};
+const check = async (news: Properties, of = configMap) =>
+    (await provider.check?.(of, {}, news, new Uint8Array()))?.inputs ?? {};
 const asked = (method: string) => api.requests.filter((each) => each.method === method);
 const created = async () => ({ inputs, outputs: (await provider.create(configMap, inputs, false)).outputs });
 
 describe("the check of an object", () => {
-    const unnamed = { apiVersion: "v1", kind: "ConfigMap", data: {} };
-
-    it("gives a name that is kept, and marks it as generated", async () => {
-        const first = await check(unnamed);
-        expect(first.metadata).toEqual({
-            name: "page-deadbeef",
-            namespace: "default",
-            annotations: { "pulumi.com/autonamed": "true" },
-        });
-        const olds = { metadata: { ...first.metadata, name: "page-00000000" } };
-        expect((await check(unnamed, olds)).metadata.name).toBe("page-00000000");
-    });
-
-    it("gives a new name where the old one was the program's own", async () => {
-        expect((await check(unnamed, { metadata: { name: "mine" } })).metadata.name).toBe("page-deadbeef");
-    });
-
     it("gives a namespace to kinds that have one only", async () => {
+        const { namespace: _, ...unplaced } = inputs.metadata;
+        expect(await check({ ...inputs, metadata: unplaced })).toEqual(inputs);
         const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: "nginx" } };
         const of = resource("kubernetes:core/v1:Namespace");
-        expect((await check(namespace, {}, of)).metadata).toEqual({ name: "nginx" });
+        expect((await check(namespace, of)).metadata).toEqual({ name: "nginx" });
     });
 
     it("leaves alone what is not known yet", async () => {
-        const news = { ...unnamed, metadata: { name: "page", namespace: unknown, annotations: unknown } };
+        const news = { ...inputs, metadata: { name: "page", namespace: unknown, annotations: unknown } };
         expect(await check(news)).toEqual(news);
-        expect(await check({ ...unnamed, metadata: unknown })).toEqual({ ...unnamed, metadata: unknown });
     });
 
-    it("refuses patches and charts, and says how to get them", async () => {
-        const patch = resource("kubernetes:core/v1:ConfigMapPatch");
-        await expect(check(inputs, {}, patch)).rejects.toThrow(
-            "The sandbox's stand-in for the kubernetes plugin knows no kubernetes:core/v1:ConfigMapPatch: it makes objects of the API server, nothing of Helm and no patches. Install the plugin: pulumi plugin install resource kubernetes 4.34.2.",
+    it.each([
+        ["patches and charts", inputs, "ConfigMapPatch"],
+        ["objects without a name", { ...inputs, metadata: {} }, "ConfigMap"],
+    ])("refuses %s, and says how to get them", async (_what, news, kind) => {
+        await expect(check(news, resource(`kubernetes:core/v1:${kind}`))).rejects.toThrow(
+            `The sandbox's stand-in for the kubernetes plugin knows no kubernetes:core/v1:${kind}: it makes objects of the API server that are given a name, nothing of Helm and no patches. Install the plugin: pulumi plugin install resource kubernetes 4.34.2.`,
         );
     });
 });
@@ -187,51 +161,41 @@ describe("an object", () => {
         expect(api.objects.get(path)?.data).toEqual({ a: "2" });
     });
 
-    it("that is there already is not taken over, unless the provider's configuration says so", async () => {
+    it.each([
+        ["apps/v1", "Deployment", "/apis/apps/v1/namespaces/n/deployments/x"],
+        ["networking.k8s.io/v1", "Ingress", "/apis/networking.k8s.io/v1/namespaces/n/ingresses/x"],
+        [
+            "networking.k8s.io/v1",
+            "NetworkPolicy",
+            "/apis/networking.k8s.io/v1/namespaces/n/networkpolicies/x",
+        ],
+    ])("of %s, %s is where the API server has it", async (apiVersion, kind, expected) => {
+        const annotations = { "pulumi.com/skipAwait": "true" };
+        const metadata = { name: "x", namespace: "n", annotations };
+        await provider.create(
+            resource(`kubernetes:${apiVersion}:${kind}`),
+            { apiVersion, kind, metadata },
+            false,
+        );
+        expect(asked("PATCH").map(({ path }) => path)).toEqual([expected]);
+    });
+
+    it("that is there already is not taken over", async () => {
         await created();
         await expect(provider.create(configMap, inputs, false)).rejects.toThrow(
             'ConfigMap default/page was refused by the API server: configmaps "page" already exists\nThis stack has not made it: delete it, choose another name, or take it over with `pulumi import`.',
         );
-        await provider.configure?.({ kubeconfig: kubeconfig(), upsertExistingObjects: true });
-        expect((await provider.create(configMap, inputs, false)).id).toBe("default/page");
     });
 
-    it("whose fields somebody else manages is not overwritten, unless its annotation or the provider's configuration says so", async () => {
-        const conflict = failure(
-            409,
-            "Conflict",
-            'Apply failed with 1 conflict: conflict with "kubectl": .data.a',
-        );
-        api.answer = (method) => (method === "PATCH" ? conflict : undefined);
-        await expect(provider.create(configMap, inputs, false)).rejects.toThrow(
-            'ConfigMap default/page was refused by the API server: Apply failed with 1 conflict: conflict with "kubectl": .data.a\nSomebody else manages these fields: leave them out of the program, or take them over with the annotation pulumi.com/patchForce: "true".',
-        );
-        api.answer = () => undefined;
+    it("whose fields somebody else manages is overwritten only where the provider's configuration says so", async () => {
         const state = await created();
-        const annotated = (patchForce: string) => ({
-            ...inputs,
-            metadata: { ...inputs.metadata, annotations: { "pulumi.com/patchForce": patchForce } },
-        });
-        const forced = async (news: Properties) => {
-            await provider.update(configMap, "default/page", state, news, false);
+        const forced = async () => {
+            await provider.update(configMap, "default/page", state, inputs, false);
             return asked("PATCH").at(-1)?.query.get("force");
         };
-        expect(await forced(annotated("true"))).toBe("true");
+        expect(await forced()).toBe("false");
         await provider.configure?.({ kubeconfig: kubeconfig(), enablePatchForce: true });
-        expect(await forced(inputs)).toBe("true");
-        expect(await forced(annotated("false"))).toBe("false");
-    });
-
-    it("is tried again while its namespace is not there yet", async () => {
-        let tries = 0;
-        api.answer = (method) =>
-            method === "PATCH" && tries++ === 0
-                ? failure(404, "NotFound", "namespaces not found")
-                : undefined;
-        expect((await provider.create(configMap, inputs, false)).id).toBe("default/page");
-        expect(reports).toEqual([
-            "ConfigMap default/page was refused by the API server: namespaces not found Trying again.",
-        ]);
+        expect(await forced()).toBe("true");
     });
 
     it("is read with what somebody changed of it", async () => {
@@ -271,7 +235,7 @@ describe("a Deployment that does not become ready", () => {
     const deployment = {
         apiVersion: "apps/v1",
         kind: "Deployment",
-        metadata: { name: "nginx0", namespace: "nginx", annotations: { "pulumi.com/timeoutSeconds": "1" } },
+        metadata: { name: "nginx0", namespace: "nginx" },
         spec: { replicas: 1, selector: { matchLabels: { app: "nginx0" } } },
     };
 
@@ -281,7 +245,7 @@ describe("a Deployment that does not become ready", () => {
             ...deployment.metadata,
             uid: "d",
             generation: 1,
-            annotations: { ...deployment.metadata.annotations, ...revision },
+            annotations: revision,
         };
         const set = { metadata: { uid: "rs", annotations: revision, ownerReferences: [{ uid: "d" }] } };
         const waiting = { reason: "ErrImagePull", message: "401 Unauthorized" };
@@ -306,7 +270,7 @@ describe("a Deployment that does not become ready", () => {
 
     it("is kept in the state with the reasons, each told once", async () => {
         there = false;
-        const error = await provider.create(of, deployment, false).catch((thrown) => thrown);
+        const error = await provider.create(of, deployment, false, 1).catch((thrown) => thrown);
         expect(error).toBeInstanceOf(NotReady);
         expect(error).toMatchObject({
             id: "nginx/nginx0",
