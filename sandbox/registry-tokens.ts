@@ -44,13 +44,12 @@ export class Refusal extends Error {
     }
 }
 
-/** Azure's text of a 401, with a correlation id of its own. */
-export function unauthorizedMessage(): string {
+/** Azure's answer of 401, with a correlation id of its own. */
+export function unauthorized(): Refusal {
     const link = "https://aka.ms/acr/authorization";
-    return `authentication required, visit ${link} for more information. CorrelationId: ${randomUUID()}`;
+    const message = `authentication required, visit ${link} for more information. CorrelationId: ${randomUUID()}`;
+    return new Refusal(401, "UNAUTHORIZED", message);
 }
-
-const unauthorized = () => new Refusal(401, "UNAUTHORIZED", unauthorizedMessage());
 
 /** What a registry's token endpoints answer to a form (Azure/acr, "AAD-OAuth"); each throws a Refusal. */
 export function tokenEndpoints({ id, loginServer, signing, identity, access }: TokenIssuer) {

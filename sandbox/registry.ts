@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { once } from "node:events";
 import { rmSync } from "node:fs";
 import * as http from "node:http";
@@ -9,13 +9,7 @@ import { text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { type Certificate, certificateIn, writePrivate } from "./certificates";
 import type { Processes } from "./processes";
-import {
-    issuerName,
-    Refusal,
-    type TokenIssuer,
-    tokenEndpoints,
-    unauthorizedMessage,
-} from "./registry-tokens";
+import { issuerName, Refusal, type TokenIssuer, tokenEndpoints, unauthorized } from "./registry-tokens";
 
 /** What a registry needs. */
 export interface RegistrySpec extends Pick<TokenIssuer, "id" | "identity" | "access"> {
@@ -23,7 +17,7 @@ export interface RegistrySpec extends Pick<TokenIssuer, "id" | "identity" | "acc
     name: string;
     /** Where images, configuration and the token key are kept; made if missing, and private. */
     directory: string;
-    /** Port on 127.0.0.1 of the login server; one of `loginServers`. */
+    /** Port on 127.0.0.1 of the login server; one of `registryPorts`. */
     port: number;
     /** Path of the Unix socket between this process and the registry's, at most 107 characters. */
     socket: string;
@@ -47,13 +41,12 @@ export interface RunningRegistry {
     destroy(): Promise<void>;
 }
 
-/** How many registries a sandbox can run; kubelet must know their login servers before they are. */
+/** How many registries a sandbox can run; a cluster's node must know their ports before they are. */
 export const portCount = 32;
 
-/** The login servers of a block of ports, for `matchImages` in kubelet's CredentialProviderConfig. */
-export function loginServers(firstPort: number): string[] {
-    return Array.from({ length: portCount }, (_, index) => `127.0.0.1:${firstPort + index}`);
-}
+/** The block of ports that registries use. */
+export const registryPorts = (firstPort: number): number[] =>
+    Array.from({ length: portCount }, (_, index) => firstPort + index);
 
 /**
  * Finds a block of consecutive free ports and gives the first. Keep it: image names contain the port.
@@ -66,11 +59,10 @@ export async function findFreePorts(): Promise<number> {
             server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
         });
     const blocks = Math.floor((30_000 - 20_000) / portCount);
-    const start = randomBytes(2).readUInt16BE() % blocks;
     for (let tried = 0; tried < blocks; tried++) {
-        const first = 20_000 + ((start + tried) % blocks) * portCount;
-        const ports = Array.from({ length: portCount }, (_, index) => first + index);
-        if ((await Promise.all(ports.map(isFree))).every(Boolean)) return first;
+        // Not the first that is free: another sandbox may not have begun to use all of its own.
+        const first = 20_000 + randomInt(blocks) * portCount;
+        if ((await Promise.all(registryPorts(first).map(isFree))).every(Boolean)) return first;
     }
     throw new Error(
         `No ${portCount} free ports in a row between 20000 and 30000: end a program that listens there.`,
@@ -86,12 +78,8 @@ export async function startRegistry(spec: RegistrySpec): Promise<RunningRegistry
     const loginServer = `127.0.0.1:${port}`;
     const serving = { commonName: name, use: "server", names: ["127.0.0.1", "localhost"] } as const;
     const { certificate: cert, key } = await certificateIn(directory, "server", serving, spec.authority);
-    const signing = await certificateIn(
-        directory,
-        "tokens",
-        { commonName: name, use: "tokens" },
-        spec.authority,
-    );
+    const signer = { commonName: name, use: "tokens" } as const;
+    const signing = await certificateIn(directory, "tokens", signer, spec.authority);
     const process = `registry-${name}`;
     const answer = answers(tokenEndpoints({ ...spec, loginServer, signing }), socket);
     const servers = new Map<string, Server>();
@@ -153,46 +141,48 @@ function configuration(directory: string, loginServer: string, socket: string): 
 /** Throws while nothing accepts connections on the socket. */
 async function accepts(socket: string): Promise<boolean> {
     const connection = connect(socket);
-    try {
-        await once(connection, "connect");
-        return true;
-    } finally {
-        connection.destroy();
-    }
+    await once(connection, "connect").finally(() => connection.destroy());
+    return true;
 }
 
 /** Answers token requests itself and hands the rest to the `docker-registry` process. */
 function answers(endpoints: ReturnType<typeof tokenEndpoints>, socket: string) {
+    const routes: Record<string, (form: URLSearchParams, authorization?: string) => object> = {
+        "POST /oauth2/exchange": endpoints.exchange,
+        "POST /oauth2/token": endpoints.token,
+        "GET /oauth2/token": endpoints.tokenByPassword,
+    };
     const route = async (request: http.IncomingMessage, response: http.ServerResponse) => {
         const [path = "", query] = (request.url ?? "").split("?");
         if (/^\/v2(\/|$)/.test(path)) return forward(request, response, socket);
         const form = new URLSearchParams(request.method === "POST" ? await text(request) : query);
-        switch (`${request.method} ${path}`) {
-            case "POST /oauth2/exchange":
-                return send(response, 200, endpoints.exchange(form));
-            case "POST /oauth2/token":
-                return send(response, 200, endpoints.token(form));
-            case "GET /oauth2/token":
-                return send(response, 200, endpoints.tokenByPassword(form, request.headers.authorization));
-            default:
-                throw new Refusal(404, "NOT_FOUND", `${request.method} ${path} is not part of a registry`);
-        }
+        const answer = routes[`${request.method} ${path}`]?.(form, request.headers.authorization);
+        if (!answer)
+            throw new Refusal(404, "NOT_FOUND", `${request.method} ${path} is not part of a registry`);
+        send(response, 200, answer);
     };
     return (request: http.IncomingMessage, response: http.ServerResponse) =>
         void route(request, response).catch((error) => {
             // The client may not show what it is told.
             if (!(error instanceof Refusal)) console.error(`${request.method} ${request.url}: ${error}`);
-            const { status, code, message } =
-                error instanceof Refusal ? error : new Refusal(503, "UNAVAILABLE", `${error}`);
             if (response.headersSent) response.destroy();
-            else send(response, status, { errors: [{ code, message }] });
+            else
+                refuse(
+                    response,
+                    error instanceof Refusal ? error : new Refusal(503, "UNAVAILABLE", `${error}`),
+                );
         });
 }
 
-function send(response: http.ServerResponse, status: number, body: object): void {
-    response
-        .writeHead(status, { "Content-Type": "application/json; charset=utf-8" })
-        .end(JSON.stringify(body));
+function send(response: http.ServerResponse, status: number, body: object, headers = {}): void {
+    const content = JSON.stringify(body);
+    const type = { "content-type": "application/json; charset=utf-8" };
+    const length = { "content-length": Buffer.byteLength(content) };
+    response.writeHead(status, { ...headers, ...type, ...length }).end(content);
+}
+
+function refuse(response: http.ServerResponse, { status, code, message }: Refusal, headers = {}): void {
+    send(response, status, { errors: [{ code, message }] }, headers);
 }
 
 /** Streams a request to the process and the answer back; a 401 gets Azure's text. */
@@ -201,27 +191,20 @@ async function forward(
     response: http.ServerResponse,
     socketPath: string,
 ): Promise<void> {
-    const { url: path, method, headers } = request;
-    const answer = await new Promise<http.IncomingMessage>((resolve, reject) => {
-        const options = { socketPath, path, method, headers: endToEnd(headers), agent: false };
-        const forwarded = http.request(options, resolve).on("error", reject);
-        response.on("close", () => forwarded.destroy());
-        request.pipe(forwarded);
-    });
-    const { statusCode = 502 } = answer;
-    const answered = endToEnd(answer.headers);
-    if (statusCode !== 401 || method === "HEAD") {
-        response.writeHead(statusCode, answered);
-        return pipeline(answer, response);
+    const { url: path, method } = request;
+    // Told to close, the process answers a refused request and closes before it has read the body (Go, net/http); what is
+    // then still sent fails with EPIPE, and the answer is lost.
+    const headers = { ...request.headers, connection: "keep-alive" };
+    const forwarded = http.request({ socketPath, path, method, headers, agent: false });
+    forwarded.on("error", () => undefined);
+    response.on("close", () => forwarded.destroy());
+    request.pipe(forwarded);
+    const [answer] = (await once(forwarded, "response")) as [http.IncomingMessage];
+    const { connection: _, ...answered } = answer.headers;
+    if (answer.statusCode === 401) {
+        answer.resume();
+        return refuse(response, unauthorized(), answered);
     }
-    // Azure's entries have neither a class nor an empty detail.
-    const lean = (key: string, value: unknown) => (key === "Class" || value === null ? undefined : value);
-    const { errors } = JSON.parse(await text(answer), lean);
-    const message = unauthorizedMessage();
-    const body = JSON.stringify({ errors: errors.map((error: object) => ({ ...error, message })) });
-    response.writeHead(401, { ...answered, "content-length": Buffer.byteLength(body) }).end(body);
-}
-
-function endToEnd({ connection: _, ...headers }: http.IncomingHttpHeaders): http.IncomingHttpHeaders {
-    return headers;
+    response.writeHead(answer.statusCode ?? 502, answered);
+    await pipeline(answer, response);
 }

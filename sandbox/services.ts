@@ -22,7 +22,7 @@ import { type Provider, type Report, serve } from "./provider";
 import { dockerProvider } from "./providers/docker";
 import { kubernetesProvider } from "./providers/kubernetes";
 import { randomProvider } from "./providers/random";
-import { findFreePorts, loginServers, portCount, type RunningRegistry, startRegistry } from "./registry";
+import { findFreePorts, portCount, type RunningRegistry, registryPorts, startRegistry } from "./registry";
 import { logInToRegistry } from "./registry-login";
 import type { Tools } from "./tools";
 
@@ -138,7 +138,7 @@ class RealInfrastructure implements Infrastructure {
                 runDirectory: join(runDirectory, name),
                 tools,
                 registry: {
-                    ports: loginServers(saved.firstPort).map((server) => Number(server.split(":")[1])),
+                    ports: registryPorts(saved.firstPort),
                     certificateAuthority: join(paths.certificates, "authority.crt"),
                 },
                 credentialProvider: { executable, env: {} },
@@ -225,9 +225,7 @@ function save(): void {
 /** The registry's own port for life: the first of the sandbox's block that no other registry has. */
 function portOf(registryId: string): number {
     const taken = Object.values(saved.ports);
-    const free = Array.from({ length: portCount }, (_, index) => saved.firstPort + index).find(
-        (port) => !taken.includes(port),
-    );
+    const free = registryPorts(saved.firstPort).find((port) => !taken.includes(port));
     const port = saved.ports[registryId] ?? free;
     if (port === undefined) throw new Error(`The sandbox can run ${portCount} registries; delete one first.`);
     saved.ports[registryId] = port;

@@ -1,13 +1,16 @@
 import { spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { createServer as createHttpsServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { connect, type TLSSocket } from "node:tls";
 import { type Certificate, certificateIn } from "../../sandbox/certificates";
 import { openIdentity, type Principal, readToken, serveIdentityEndpoint } from "../../sandbox/identity";
-import { loginServers, portCount } from "../../sandbox/registry";
+import { registryPorts, startRegistry } from "../../sandbox/registry";
 import { Refusal, type RegistryAction, tokenEndpoints } from "../../sandbox/registry-tokens";
 
 const directory = mkdtempSync(join(tmpdir(), "aks-acr-registry-"));
@@ -415,9 +418,52 @@ describe("certificates", () => {
     });
 });
 
-test("kubelet is told every login server that a sandbox can have", () => {
-    const all = loginServers(20_000);
-    expect(all).toHaveLength(portCount);
-    expect(all[0]).toBe("127.0.0.1:20000");
-    expect(all.at(-1)).toBe("127.0.0.1:20031");
+test("a sandbox has as many ports for registries as it can run", () => {
+    const all = registryPorts(20_000);
+    expect(all).toHaveLength(32);
+    expect([all[0], all.at(-1)]).toEqual([20_000, 20_031]);
+});
+
+describe("the registry", () => {
+    const refused = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 2\r\n\r\n{}";
+    const [head, half] = [
+        "PUT /v2/nginx/manifests/v1 HTTP/1.1\r\nContent-Length: 2000\r\n",
+        "x".repeat(1000),
+    ];
+
+    test("tells a refusal in Azure's words, also when the process refuses before all has been sent", async () => {
+        const port = 31_999;
+        const socket = join(directory, "registry.sock");
+        let client: TLSSocket | undefined;
+        // As Go's net/http does: told to close the connection, it does so without having read the body.
+        const upstream = createTcpServer((connection) => {
+            let received = "";
+            connection
+                .on("error", () => undefined)
+                .on("data", (chunk) => {
+                    if (!received) client?.write(half);
+                    received += chunk;
+                    if (/^connection: close/im.test(received)) connection.end(refused).destroy();
+                    else if (received.includes(half + half)) connection.write(refused);
+                });
+        });
+        const registry = await startRegistry({
+            ...{ id: registryId, name: "acr1", directory: join(directory, "acr1"), port, socket, authority },
+            ...{ binary: "docker-registry", identity },
+            access: { permits: () => false, mode: () => "LegacyRegistryPermissions" },
+            processes: {
+                start: async () => void (await once(upstream.listen(socket), "listening")),
+                stop: async () => void upstream.close(),
+            },
+        });
+        client = connect({ host: "127.0.0.1", port, ca: authority.certificate });
+        client.write(`${head}Host: acr1\r\nConnection: close\r\n\r\n${half}`);
+        const answer = await text(client);
+        await registry.stop();
+        expect(answer).toMatch(/^HTTP\/1\.1 401 Unauthorized\r\n/);
+        expect(answer).toMatch(/^WWW-Authenticate: Bearer\r$/im);
+        expect(JSON.parse(answer.split("\r\n\r\n")[1] ?? "")).toEqual({
+            errors: [{ code: "UNAUTHORIZED", message: unauthorized.message }],
+        });
+    });
 });
