@@ -2,79 +2,44 @@
 // identity for one of the registry. CredentialProviderRequest on stdin, CredentialProviderResponse on stdout.
 // Environment: AKS_ACR_IDENTITY_ENDPOINT (URL of the token endpoint), AKS_ACR_TENANT_ID, AKS_ACR_CLIENT_ID
 // (of the kubelet identity), and NODE_EXTRA_CA_CERTS for the registry's certificate.
+import { json } from "node:stream/consumers";
 
-const apiVersion = "credentialprovider.kubelet.k8s.io/v1";
+const { AKS_ACR_IDENTITY_ENDPOINT, AKS_ACR_TENANT_ID, AKS_ACR_CLIENT_ID } = process.env;
 /** The user name that marks a password as a registry token. */
-const user = "00000000-0000-0000-0000-000000000000";
+const username = "00000000-0000-0000-0000-000000000000";
 const deadline = AbortSignal.timeout(60_000);
 
-/** Fetches with the provider's name; the error names address and status, never a token. */
-async function get(url, options, expected = 200) {
-    const headers = { ...options.headers, "User-Agent": "kubernetes-credentialprovider-acr" };
-    const response = await fetch(url, { ...options, headers, signal: deadline, redirect: "error" });
-    if (response.status !== expected) {
-        throw new Error(`${url.split("?")[0]} responded with status code ${response.status}`);
-    }
-    return response;
+/** Fetches JSON; the error names address and status, never a token. */
+async function ask(url, options) {
+    const response = await fetch(url, { ...options, signal: deadline, redirect: "error" });
+    if (response.ok) return await response.json();
+    throw new Error(`${url.split("?")[0]} responded with status code ${response.status}`);
 }
 
-async function identityToken() {
+async function registryToken(service) {
     const query = new URLSearchParams({
         "api-version": "2018-02-01",
         resource: "https://containerregistry.azure.net",
-        client_id: setting("AKS_ACR_CLIENT_ID"),
+        client_id: AKS_ACR_CLIENT_ID,
     });
-    const url = `${setting("AKS_ACR_IDENTITY_ENDPOINT")}?${query}`;
-    return (await (await get(url, { headers: { Metadata: "true" } })).json()).access_token;
-}
-
-/** The service that the challenge names; the realm must be the registry: no token goes elsewhere. */
-async function serviceOf(loginServer) {
-    const response = await get(`https://${loginServer}/v2/`, {}, 401);
-    const challenge = response.headers.get("www-authenticate") ?? "";
-    const realm = /^Bearer .*?\brealm="([^"]+)"/i.exec(challenge)?.[1];
-    const service = /^Bearer .*?\bservice="([^"]+)"/i.exec(challenge)?.[1];
-    if (!realm || !service) throw new Error(`https://${loginServer}/v2/ gave no Bearer challenge`);
-    if (new URL(realm).origin !== `https://${loginServer}`) {
-        throw new Error(`https://${loginServer}/v2/ sends to another host for tokens`);
-    }
-    return service;
-}
-
-async function registryToken(loginServer) {
-    const service = await serviceOf(loginServer);
-    const token = await identityToken();
+    const headers = { Metadata: "true" };
+    const { access_token } = await ask(`${AKS_ACR_IDENTITY_ENDPOINT}?${query}`, { headers });
     const body = new URLSearchParams({
         grant_type: "access_token_refresh_token",
         service,
-        tenant: setting("AKS_ACR_TENANT_ID"),
-        access_token: token,
-        refresh_token: token,
+        tenant: AKS_ACR_TENANT_ID,
+        access_token,
+        refresh_token: access_token,
     });
-    const response = await get(`https://${loginServer}/oauth2/exchange`, { method: "POST", body });
-    return (await response.json()).refresh_token;
+    return (await ask(`https://${service}/oauth2/exchange`, { method: "POST", body })).refresh_token;
 }
 
-function setting(name) {
-    const value = process.env[name];
-    if (!value) throw new Error(`the environment variable ${name} is not set`);
-    return value;
-}
-
-async function respond() {
-    let text = "";
-    for await (const chunk of process.stdin) text += chunk;
-    const request = JSON.parse(text);
-    if (request.kind !== "CredentialProviderRequest" || request.apiVersion !== apiVersion) {
-        throw new Error(`stdin is no CredentialProviderRequest of ${apiVersion}`);
-    }
-    const loginServer = request.image.split("/")[0];
-    return { [loginServer]: { username: user, password: await registryToken(loginServer) } };
-}
-
+const { apiVersion, image } = await json(process.stdin);
 const response = { kind: "CredentialProviderResponse", apiVersion, cacheKeyType: "Registry" };
+const [loginServer] = image.split("/");
 try {
-    console.log(JSON.stringify({ ...response, cacheDuration: "1h0m0s", auth: await respond() }));
+    const auth = { [loginServer]: { username, password: await registryToken(loginServer) } };
+    console.log(JSON.stringify({ ...response, cacheDuration: "1h0m0s", auth }));
 } catch (error) {
     // Nothing is cached: kubelet pulls without a credential, and asks again at its next try.
     console.error(`acr-credential-provider: ${error.cause?.message ?? error.message}`);

@@ -1,4 +1,3 @@
-import type { KeyObject } from "node:crypto";
 import * as crypto from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
@@ -38,12 +37,7 @@ export function openIdentity(keyFile: string): Identity {
     return {
         tokenFor({ objectId, clientId, tenantId }, audience) {
             const iss = `https://sts.windows.net/${tenantId}/`;
-            const subject = {
-                oid: objectId,
-                sub: objectId,
-                tid: tenantId,
-                ...(clientId && { appid: clientId }),
-            };
+            const subject = { oid: objectId, sub: objectId, tid: tenantId, appid: clientId };
             return signToken({ iss, aud: audience, ver: "1.0", ...subject }, lifetime, key);
         },
         verify(token) {
@@ -55,7 +49,12 @@ export function openIdentity(keyFile: string): Identity {
 }
 
 /** Signs the claims as an RS256 token that is valid from now on for so many seconds. */
-export function signToken(claims: Claims, seconds: number, key: KeyObject, header: Claims = {}): string {
+export function signToken(
+    claims: Claims,
+    seconds: number,
+    key: crypto.KeyObject,
+    header: Claims = {},
+): string {
     const now = Math.floor(Date.now() / 1000);
     const times = { jti: crypto.randomUUID(), iat: now, nbf: now, exp: now + seconds };
     const encode = (part: Claims) => Buffer.from(JSON.stringify(part)).toString("base64url");
@@ -64,7 +63,7 @@ export function signToken(claims: Claims, seconds: number, key: KeyObject, heade
 }
 
 /** The claims of an RS256 token. Throws unless this key signed it and it is valid now. */
-export function readToken(token: string, key: KeyObject): Claims {
+export function readToken(token: string, key: crypto.KeyObject): Claims {
     const [header = "", body = "", signature = "", ...rest] = token.split(".");
     const content = Buffer.from(`${header}.${body}`);
     const signed = crypto.verify("sha256", content, key, Buffer.from(signature, "base64url"));
@@ -77,46 +76,33 @@ export function readToken(token: string, key: KeyObject): Claims {
 
 /**
  * Serves the token endpoint of the instance metadata service (documentation page "How to use managed
- * identities on an Azure VM to acquire an access token"). Port 0, the default, is any free one; `clients` are the
- * addresses that may ask, by default all.
+ * identities on an Azure VM to acquire an access token") on a free port. `clients` are the addresses that may ask.
  *
- * @param identityOf the identity attached to those machines, if it has this client id or none is given.
+ * @param identityOf the identity attached to those machines, if it has this client id.
  */
 export async function serveIdentityEndpoint(
-    { address, port = 0, clients }: { address: string; port?: number; clients?: string[] },
+    { address, clients }: { address: string; clients: string[] },
     identity: Identity,
-    identityOf: (clientId: string | undefined) => Principal | undefined,
+    identityOf: (clientId: string) => Principal | undefined,
 ): Promise<{ url: string; stop(): void }> {
-    const path = "/metadata/identity/oauth2/token";
-    const server = createServer(({ method, url = "", headers, socket }, response) => {
-        const query = new URLSearchParams(url.split("?")[1]);
+    const server = createServer(({ url = "", headers, socket }, response) => {
         const answer = (status: number, body: object) =>
             response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(body));
-        const refuse = (error_description: string, status = 400) =>
+        const refuse = (status: number, error_description: string) =>
             answer(status, { error: "invalid_request", error_description });
-        if (clients && !clients.includes(socket.remoteAddress ?? "")) return refuse("Forbidden", 403);
-        if (method !== "GET" || url.split("?")[0] !== path) return refuse("Not found", 404);
+        if (!clients.includes(socket.remoteAddress ?? "")) return refuse(403, "Forbidden");
         // Whoever tricks a server into this request can seldom set the one header and avoid the other.
-        if (`${headers.metadata}`.toLowerCase() !== "true" || headers["x-forwarded-for"])
-            return refuse("Required metadata header not specified");
-        const missing = ["api-version", "resource"].find((name) => !query.get(name));
-        if (missing) return refuse(`Required query variable '${missing}' is missing`);
-        const principal = identityOf(query.get("client_id") ?? undefined);
-        if (!principal) return refuse("Identity not found");
-        const resource = `${query.get("resource")}`;
-        const now = Math.floor(Date.now() / 1000);
-        return answer(200, {
-            access_token: identity.tokenFor(principal, resource),
-            client_id: principal.clientId,
-            expires_in: `${lifetime}`,
-            expires_on: `${now + lifetime}`,
-            resource,
-            token_type: "Bearer",
-        });
+        if (headers.metadata !== "true" || headers["x-forwarded-for"])
+            return refuse(400, "Required metadata header not specified");
+        const query = new URLSearchParams(url.split("?")[1]);
+        const principal = identityOf(query.get("client_id") ?? "");
+        if (!principal) return refuse(400, "Identity not found");
+        const access_token = identity.tokenFor(principal, query.get("resource") ?? "");
+        return answer(200, { access_token, expires_in: `${lifetime}`, token_type: "Bearer" });
     });
-    await once(server.listen(port, address), "listening");
+    await once(server.listen(0, address), "listening");
     return {
-        url: `http://${address}:${(server.address() as AddressInfo).port}${path}`,
+        url: `http://${address}:${(server.address() as AddressInfo).port}/metadata/identity/oauth2/token`,
         stop() {
             server.close();
             server.closeAllConnections();

@@ -68,17 +68,14 @@ test("the way to log in can be in the environment, as kubelogin has it", async (
     expect((await kubelogin(getToken, { AAD_LOGIN_METHOD: "azurecli" })).code).toBe(0);
 });
 
-const deviceCode =
-    "kubelogin would ask for a device code here, and nobody is there to type it; use --login azurecli.\n";
+const unknownWay = (login: string) =>
+    `kubelogin does not know --login ${login} here; use one of azurecli, azd, workloadidentity, spn, msi, azurepipelines.\n`;
 
 test.each([
-    [getToken, deviceCode],
-    [`${getToken} --login devicecode`, deviceCode],
-    [`${getToken} --login interactive`, deviceCode],
-    [
-        `${getToken} --login ropc`,
-        "kubelogin does not know --login ropc; use one of azurecli, azd, workloadidentity, spn, msi, azurepipelines.\n",
-    ],
+    // Its own default, which would wait for somebody to type the code.
+    [getToken, unknownWay("devicecode")],
+    [`${getToken} --login interactive`, unknownWay("interactive")],
+    [`${getToken} --login ropc`, unknownWay("ropc")],
     ["get-token --login msi", "kubelogin needs --server-id.\n"],
     ["convert-kubeconfig", "kubelogin of the sandbox knows get-token only.\n"],
 ])("`%s` fails and says why", async (args, error) => {

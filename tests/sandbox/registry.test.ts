@@ -30,7 +30,7 @@ const registryAudience = "https://containerregistry.azure.net";
 const nullGuid = "00000000-0000-0000-0000-000000000000";
 
 /** Endpoints of a registry on which `reader` may pull and `writer` pull and push; both can be changed. */
-function aRegistry() {
+function aRegistry(server = loginServer) {
     const roles: Record<string, RegistryAction[]> = { reader: ["pull"], writer: ["pull", "push"] };
     const settings = { mode: "LegacyRegistryPermissions" };
     const access = {
@@ -38,7 +38,7 @@ function aRegistry() {
             id === registryId && (roles[principalId]?.includes(action) ?? false),
         mode: () => settings.mode,
     };
-    const endpoints = tokenEndpoints({ id: registryId, loginServer, signing, identity, access });
+    const endpoints = tokenEndpoints({ id: registryId, loginServer: server, signing, identity, access });
     const refreshToken = (objectId: string) => endpoints.exchange(exchangeForm(objectId)).refresh_token ?? "";
     const accessOf = (refresh: string, ...scopes: string[]) =>
         claims(endpoints.token(tokenForm(refresh, ...scopes)).access_token).access;
@@ -281,12 +281,12 @@ describe("identity", () => {
     });
 
     describe("endpoint", () => {
-        const resource = "resource=https://r&api-version=2018-02-01";
+        const resource = "resource=https://r&api-version=2018-02-01&client_id=kubelet-client";
         let endpoint: Awaited<ReturnType<typeof serveIdentityEndpoint>>;
         beforeAll(async () => {
-            const attached = (clientId = kubelet.clientId) =>
-                clientId === kubelet.clientId ? kubelet : undefined;
-            endpoint = await serveIdentityEndpoint({ address: "127.0.0.1" }, identity, attached);
+            const attached = (clientId: string) => (clientId === kubelet.clientId ? kubelet : undefined);
+            const place = { address: "127.0.0.1", clients: ["127.0.0.1"] };
+            endpoint = await serveIdentityEndpoint(place, identity, attached);
         });
         afterAll(() => endpoint.stop());
         const ask = async (query: string, headers: Record<string, string> = { Metadata: "true" }) => {
@@ -295,20 +295,19 @@ describe("identity", () => {
             return { status: response.status, body: (await response.json()) as any };
         };
 
-        test.each([resource, `${resource}&client_id=kubelet-client`])(
-            "gives a token for ?%s",
-            async (query) => {
-                const { status, body } = await ask(query);
-                expect(status).toBe(200);
-                expect(body).toMatchObject({
-                    client_id: "kubelet-client",
-                    expires_in: "3600",
-                    resource: "https://r",
-                    token_type: "Bearer",
-                });
-                expect(identity.verify(body.access_token)).toEqual({ ...kubelet, audience: "https://r" });
-            },
-        );
+        test("gives a token of the identity that is asked for", async () => {
+            const { status, body } = await ask(resource);
+            expect(status).toBe(200);
+            expect(body).toMatchObject({ expires_in: "3600", token_type: "Bearer" });
+            expect(identity.verify(body.access_token)).toEqual({ ...kubelet, audience: "https://r" });
+        });
+
+        test("answers nobody but its machines", async () => {
+            const place = { address: "127.0.0.1", clients: ["10.224.0.1"] };
+            const { url, stop } = await serveIdentityEndpoint(place, identity, () => kubelet);
+            expect((await fetch(`${url}?${resource}`, { headers: { Metadata: "true" } })).status).toBe(403);
+            stop();
+        });
 
         test.each([
             ["Required metadata header not specified", resource, {}],
@@ -317,9 +316,8 @@ describe("identity", () => {
                 resource,
                 { Metadata: "true", "X-Forwarded-For": "1.2.3.4" },
             ],
-            ["Required query variable 'api-version' is missing", "resource=https://r", undefined],
-            ["Required query variable 'resource' is missing", "api-version=2018-02-01", undefined],
-            ["Identity not found", `${resource}&client_id=another`, undefined],
+            ["Identity not found", "resource=https://r&client_id=another", undefined],
+            ["Identity not found", "resource=https://r", undefined],
         ])("refuses with: %s", async (reason, query, headers) => {
             const body = { error: "invalid_request", error_description: reason };
             expect(await ask(query, headers as Record<string, string> | undefined)).toEqual({
@@ -329,26 +327,21 @@ describe("identity", () => {
         });
 
         test("and the credential provider get kubelet a registry token, and none without a role", async () => {
-            const { roles, endpoints } = aRegistry();
-            // Stands in for the whole registry: its challenge and its exchange.
+            // Stands in for the whole registry: its exchange.
             const server = { commonName: "acr1", use: "server", names: ["127.0.0.1"] } as const;
             const { certificate: cert, key } = await certificateIn(directory, "server", server, authority);
             const registry = createHttpsServer({ cert, key }, async (request, response) => {
-                const { port } = registry.address() as AddressInfo;
-                const challenge = `Bearer realm="https://127.0.0.1:${port}/oauth2/token",service="${loginServer}"`;
-                if (request.method === "GET") {
-                    return response.writeHead(401, { "WWW-Authenticate": challenge }).end();
-                }
-                let form = "";
-                for await (const chunk of request) form += chunk;
+                const form = new URLSearchParams(await text(request));
                 try {
-                    return response.end(JSON.stringify(endpoints.exchange(new URLSearchParams(form))));
+                    expect(`${request.method} ${request.url}`).toBe("POST /oauth2/exchange");
+                    return response.end(JSON.stringify(endpoints.exchange(form)));
                 } catch (error) {
                     return response.writeHead((error as Refusal).status).end();
                 }
             });
-            await new Promise<void>((resolve) => registry.listen(0, "127.0.0.1", resolve));
+            await once(registry.listen(0, "127.0.0.1"), "listening");
             const host = `127.0.0.1:${(registry.address() as AddressInfo).port}`;
+            const { roles, endpoints } = aRegistry(host);
 
             const granted = await runCredentialProvider(`${host}/nginx@sha256:0`, endpoint.url);
             expect(granted).toMatchObject({
