@@ -1,10 +1,8 @@
 // Kubelet's image credential provider, after AKS's acr-credential-provider: exchanges a token of the kubelet
 // identity for one of the registry. CredentialProviderRequest on stdin, CredentialProviderResponse on stdout.
-// Environment: AKS_ACR_IDENTITY_ENDPOINT (URL of the token endpoint), AKS_ACR_TENANT_ID, AKS_ACR_CLIENT_ID
-// (of the kubelet identity), and NODE_EXTRA_CA_CERTS for the registry's certificate.
+// Environment: AKS_ACR_IDENTITY_ENDPOINT, URL of the token endpoint, and NODE_EXTRA_CA_CERTS for the registry's certificate.
 import { json } from "node:stream/consumers";
 
-const { AKS_ACR_IDENTITY_ENDPOINT, AKS_ACR_TENANT_ID, AKS_ACR_CLIENT_ID } = process.env;
 /** The user name that marks a password as a registry token. */
 const username = "00000000-0000-0000-0000-000000000000";
 const deadline = AbortSignal.timeout(60_000);
@@ -17,20 +15,12 @@ async function ask(url, options) {
 }
 
 async function registryToken(service) {
-    const query = new URLSearchParams({
-        "api-version": "2018-02-01",
-        resource: "https://containerregistry.azure.net",
-        client_id: AKS_ACR_CLIENT_ID,
-    });
-    const headers = { Metadata: "true" };
-    const { access_token } = await ask(`${AKS_ACR_IDENTITY_ENDPOINT}?${query}`, { headers });
-    const body = new URLSearchParams({
-        grant_type: "access_token_refresh_token",
-        service,
-        tenant: AKS_ACR_TENANT_ID,
-        access_token,
-        refresh_token: access_token,
-    });
+    const resource = "https://containerregistry.azure.net";
+    const query = new URLSearchParams({ "api-version": "2018-02-01", resource });
+    const endpoint = process.env.AKS_ACR_IDENTITY_ENDPOINT;
+    const { access_token } = await ask(`${endpoint}?${query}`, { headers: { Metadata: "true" } });
+    const grant_type = "access_token_refresh_token";
+    const body = new URLSearchParams({ grant_type, service, access_token, refresh_token: access_token });
     return (await ask(`https://${service}/oauth2/exchange`, { method: "POST", body })).refresh_token;
 }
 

@@ -78,12 +78,12 @@ export function readToken(token: string, key: crypto.KeyObject): Claims {
  * Serves the token endpoint of the instance metadata service (documentation page "How to use managed
  * identities on an Azure VM to acquire an access token") on a free port. `clients` are the addresses that may ask.
  *
- * @param identityOf the identity attached to those machines, if it has this client id.
+ * @param attached the identity attached to those machines, the only one that they get tokens of.
  */
 export async function serveIdentityEndpoint(
     { address, clients }: { address: string; clients: string[] },
     identity: Identity,
-    identityOf: (clientId: string) => Principal | undefined,
+    attached: () => Principal | undefined,
 ): Promise<{ url: string; stop(): void }> {
     const server = createServer(({ url = "", headers, socket }, response) => {
         const answer = (status: number, body: object) =>
@@ -95,7 +95,7 @@ export async function serveIdentityEndpoint(
         if (headers.metadata !== "true" || headers["x-forwarded-for"])
             return refuse(400, "Required metadata header not specified");
         const query = new URLSearchParams(url.split("?")[1]);
-        const principal = identityOf(query.get("client_id") ?? "");
+        const principal = attached();
         if (!principal) return refuse(400, "Identity not found");
         const access_token = identity.tokenFor(principal, query.get("resource") ?? "");
         return answer(200, { access_token, expires_in: `${lifetime}`, token_type: "Bearer" });

@@ -4,7 +4,7 @@ import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
-import { text } from "node:stream/consumers";
+import { json } from "node:stream/consumers";
 import { parseArgs } from "node:util";
 import { runAzureCommand } from "./azure/commands";
 import type { Infrastructure } from "./azure/infrastructure";
@@ -40,25 +40,20 @@ interface Saved {
 
 interface RunningCluster {
     cluster: Cluster;
-    endpoints: NodeEndpoints;
-}
-
-/** What a cluster's node asks this process. */
-interface NodeEndpoints {
-    /** URL where it gets tokens of its kubelet identity. */
-    identity: string;
-    /** URL where its API server asks whose a token of Microsoft Entra is. */
-    tokenReview: string;
-    stop(): void;
+    /** Ends what answers the cluster's node. */
+    leave(): void;
 }
 
 const tools = JSON.parse(readFileSync(paths.tools, "utf8")) as Tools;
 const processes = new Processes({ id, logDirectory: paths.logs });
 /** Signs the registries' certificates; set before anything is started. */
 let authority: Certificate;
+const authorityFile = join(paths.certificates, "authority.crt");
 const identity = openIdentity(join(paths.certificates, "identity.key"));
 const registries = new Map<string, RunningRegistry>();
 const clusters = new Map<string, RunningCluster>();
+/** Client id of the identity that each cluster's kubelet pulls as, by the cluster's resource id. */
+const kubeletClientIds = new Map<string, string>();
 /** Where clusters' nodes reach this machine; known before a cluster is up, for a registry may come up meanwhile. */
 const gateways = new Set<string>();
 
@@ -69,16 +64,17 @@ function fileName(resourceId: string): string {
     return `${name.replace(/[^a-z0-9]+/g, "-").slice(0, 20)}-${hash.slice(0, 6)}`;
 }
 
-class RealInfrastructure implements Infrastructure {
-    async startRegistry({ id: registryId, name }: { id: string; name: string }) {
+const infrastructure: Infrastructure = {
+    async startRegistry({ id: registryId, name }) {
         const known = registries.get(registryId);
         if (known) return { loginServer: known.loginServer };
+        const port = portOf(registryId);
         const registry = await startRegistry({
             id: registryId,
             name: name.toLowerCase(),
             directory: join(paths.registries, name.toLowerCase()),
-            port: portOf(registryId),
-            socket: join(runDirectory, `registry-${portOf(registryId)}.sock`),
+            port,
+            socket: join(runDirectory, `registry-${port}.sock`),
             binary: join(tools.packages, "bin", "docker-registry"),
             authority,
             identity,
@@ -95,128 +91,96 @@ class RealInfrastructure implements Infrastructure {
         registries.set(registryId, registry);
         await Promise.all([...gateways].map((gateway) => registry.listen(gateway)));
         return { loginServer: registry.loginServer };
-    }
+    },
 
-    async stopRegistry({ id: registryId }: { id: string }) {
+    async stopRegistry({ id: registryId }) {
         await registries.get(registryId)?.destroy();
         registries.delete(registryId);
         delete saved.ports[registryId];
-    }
+    },
 
-    async startCluster({
-        id: clusterId,
-        kubeletClientId,
-    }: {
-        id: string;
-        name: string;
-        kubeletClientId: string;
-    }) {
-        const name = fileName(clusterId);
-        const directory = join(paths.clusters, name);
-        const executable = join(directory, "bin", "acr-credential-provider");
+    async startCluster({ id: clusterId, kubeletClientId }) {
         kubeletClientIds.set(clusterId, kubeletClientId);
-        const known = clusters.get(clusterId);
-        if (known) writeCredentialProvider(executable, known.endpoints.identity, kubeletClientId);
-        const running = known ?? (await this.newCluster(clusterId, name, directory, executable));
+        const running = clusters.get(clusterId) ?? (await newCluster(clusterId));
         clusters.set(clusterId, running);
         return { kubeconfig: running.cluster.kubeconfig, fqdn: new URL(running.cluster.server).hostname };
-    }
+    },
 
-    private async newCluster(
-        clusterId: string,
-        name: string,
-        directory: string,
-        executable: string,
-    ): Promise<RunningCluster> {
-        const tokenReview = join(directory, "token-review.kubeconfig");
-        let endpoints: NodeEndpoints | undefined;
-        let joined = "";
-        const cluster = await startCluster(
-            {
-                name,
-                directory,
-                runDirectory: join(runDirectory, name),
-                tools,
-                registry: {
-                    ports: registryPorts(saved.firstPort),
-                    certificateAuthority: join(paths.certificates, "authority.crt"),
-                },
-                credentialProvider: { executable, env: {} },
-                tokenReview,
-                joined: async (gateway, node) => {
-                    joined = gateway;
-                    gateways.add(gateway);
-                    await Promise.all([...registries.values()].map((registry) => registry.listen(gateway)));
-                    endpoints = await serveNode(clusterId, gateway, node);
-                    const kubeletClientId = kubeletClientIds.get(clusterId) ?? "";
-                    writeCredentialProvider(executable, endpoints.identity, kubeletClientId);
-                    writePrivate(tokenReview, tokenReviewKubeconfig(endpoints.tokenReview));
-                },
-            },
-            processes,
-        ).catch((error) => {
-            // Its network is gone: nothing can listen there any more.
-            gateways.delete(joined);
-            endpoints?.stop();
-            throw error;
-        });
-        if (!endpoints) throw new Error(`Cluster ${name} has joined no network.`);
-        return { cluster, endpoints };
-    }
-
-    async stopCluster({ id: clusterId }: { id: string }) {
+    async stopCluster({ id: clusterId }) {
         const running = clusters.get(clusterId);
-        if (!running) return;
-        running.endpoints.stop();
-        gateways.delete(running.cluster.gateway);
-        await Promise.all(
-            [...registries.values()].map((registry) => registry.unlisten(running.cluster.gateway)),
-        );
-        await running.cluster.destroy();
+        running?.leave();
+        await running?.cluster.destroy();
         clusters.delete(clusterId);
-    }
-}
+    },
+};
 
-/** Answers a cluster's node, and nobody else, at the host's end of the cluster's network. */
-async function serveNode(clusterId: string, gateway: string, node: string): Promise<NodeEndpoints> {
-    const place = { address: gateway, clients: [node, gateway] };
-    const [identities, reviews] = await Promise.all([
-        serveIdentityEndpoint(place, identity, (clientId) => {
-            // The nodes carry one identity, the cluster's kubelet identity, and get tokens for no other.
-            const kubelet = azure.find(kubeletClientIds.get(clusterId) ?? "");
-            if (!kubelet?.clientId || (clientId && clientId !== kubelet.clientId)) return undefined;
-            return { objectId: kubelet.objectId, clientId: kubelet.clientId, tenantId: azure.tenantId };
-        }),
-        // Of a cluster without Microsoft Entra the model knows no users.
-        serveTokenReview(place, identity, (objectId) => azure.clusterUser(clusterId, objectId)),
-    ]);
-    const stop = () => {
-        identities.stop();
-        reviews.stop();
+async function newCluster(clusterId: string): Promise<RunningCluster> {
+    const name = fileName(clusterId);
+    const directory = join(paths.clusters, name);
+    const executable = join(directory, "bin", "acr-credential-provider");
+    const tokenReview = join(directory, "token-review.kubeconfig");
+    const stops: (() => void)[] = [];
+    const leave = () => {
+        for (const stop of stops) stop();
     };
-    return { identity: identities.url, tokenReview: reviews.url, stop };
+    /** Answers the cluster's node, and nobody else, at the host's end of the cluster's network. */
+    const joined = async (gateway: string, node: string) => {
+        gateways.add(gateway);
+        stops.push(() => {
+            gateways.delete(gateway);
+            for (const registry of registries.values()) registry.unlisten(gateway);
+        });
+        await Promise.all([...registries.values()].map((registry) => registry.listen(gateway)));
+        const place = { address: gateway, clients: [node, gateway] };
+        const identities = await serveIdentityEndpoint(place, identity, () => {
+            const kubelet = azure.find(kubeletClientIds.get(clusterId) ?? "");
+            return kubelet && { objectId: kubelet.objectId, tenantId: azure.tenantId };
+        });
+        stops.push(identities.stop);
+        // Of a cluster without Microsoft Entra the model knows no users.
+        const reviews = await serveTokenReview(place, identity, (objectId) =>
+            azure.clusterUser(clusterId, objectId),
+        );
+        stops.push(reviews.stop);
+        writeCredentialProvider(executable, identities.url);
+        writePrivate(tokenReview, tokenReviewKubeconfig(reviews.url));
+    };
+    try {
+        const spec = {
+            name,
+            directory,
+            runDirectory: join(runDirectory, name),
+            tools,
+            registry: { ports: registryPorts(saved.firstPort), certificateAuthority: authorityFile },
+            credentialProvider: { executable, env: {} },
+            tokenReview,
+            joined,
+        };
+        return { cluster: await startCluster(spec, processes), leave };
+    } catch (error) {
+        leave();
+        throw error;
+    }
 }
 
 /** Writes the program that kubelet runs for every pull from one of the registries, under the name that AKS's has. */
-function writeCredentialProvider(file: string, identityEndpoint: string, kubeletClientId: string): void {
+function writeCredentialProvider(file: string, identityEndpoint: string): void {
     const lines = [
         "#!/bin/sh",
         `export AKS_ACR_IDENTITY_ENDPOINT='${identityEndpoint}'`,
-        `export AKS_ACR_TENANT_ID='${azure.tenantId}' AKS_ACR_CLIENT_ID='${kubeletClientId}'`,
-        `export NODE_EXTRA_CA_CERTS='${join(paths.certificates, "authority.crt")}'`,
+        `export NODE_EXTRA_CA_CERTS='${authorityFile}'`,
         `exec '${process.execPath}' '${join(__dirname, "credential-provider.mjs")}'`,
     ];
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     writeFileSync(file, `${lines.join("\n")}\n`, { mode: 0o700 });
 }
 
-const kubeletClientIds = new Map<string, string>();
 const saved: Saved = existsSync(paths.azure)
     ? JSON.parse(readFileSync(paths.azure, "utf8"))
     : { firstPort: 0, ports: {} };
-const azure = new Azure({ infrastructure: new RealInfrastructure(), state: saved.azure, onChange: save });
-let docker: Promise<Docker> | undefined;
-let dockerSocket: string | undefined;
+const azure = new Azure({ infrastructure, state: saved.azure, onChange: save });
+/** The docker daemon, once it answers. */
+let docker: Docker | undefined;
 
 function save(): void {
     writePrivate(paths.azure, JSON.stringify({ ...saved, azure: azure.toJSON() }));
@@ -250,39 +214,34 @@ function callerToken(audience: string): string {
     return identity.tokenFor({ ...azure.caller, tenantId: azure.tenantId }, audience);
 }
 
-/** The docker daemon; a start that failed is tried again when it is next needed. */
-function answeringDocker(): Promise<Docker> {
-    docker ??= startDocker({
+/** Work that is done once; what failed is tried again when it is next needed. */
+function onceDone<T>(work: () => Promise<T>): () => Promise<T> {
+    let done: Promise<T> | undefined;
+    return () => {
+        done ??= work().catch((error) => {
+            done = undefined;
+            throw error;
+        });
+        return done;
+    };
+}
+
+const answeringDocker = onceDone(async () => {
+    docker = await startDocker({
         tools,
         processes,
         directory: paths.docker,
         runDirectory: join(runDirectory, "docker"),
-    }).then(
-        (started) => {
-            dockerSocket = started.socketPath;
-            return started;
-        },
-        (error) => {
-            docker = undefined;
-            throw error;
-        },
-    );
+    });
     return docker;
-}
+});
 
-/** The docker daemon with the base image in it; what failed is tried again. */
-function usableDocker(): Promise<Docker> {
-    usable ??= answeringDocker().then(async (started) => {
-        await ensureBaseImage(started, baseImage());
-        return started;
-    });
-    usable.catch(() => {
-        usable = undefined;
-    });
-    return usable;
-}
-
-let usable: Promise<Docker> | undefined;
+/** The docker daemon with the base image in it. */
+const usableDocker = onceDone(async () => {
+    const started = await answeringDocker();
+    await ensureBaseImage(started, baseImage());
+    return started;
+});
 
 /** What app/Dockerfile builds on. */
 function baseImage(): string {
@@ -308,30 +267,24 @@ const plugins = createTcpServer((socket) => {
 /** Answers the command line; the socket is its owner's only. */
 const control = createHttpServer(async (request, response) => {
     try {
-        const body = request.method === "POST" ? JSON.parse((await text(request)) || "{}") : {};
+        const body = (await json(request)) as { args?: string[] };
         const answer = await commands[request.url?.slice(1) ?? ""]?.(body);
-        response.writeHead(answer === undefined ? 404 : 200).end(JSON.stringify(answer ?? {}));
+        response.writeHead(200).end(JSON.stringify(answer ?? {}));
     } catch (error) {
         response.writeHead(500).end(JSON.stringify({ error: (error as Error).message }));
     }
 });
 
 const commands: Record<string, (body: { args?: string[] }) => Promise<unknown> | unknown> = {
-    status: () => ({ port: (plugins.address() as AddressInfo).port, dockerSocket }),
-    docker: async () => {
-        await usableDocker();
-        return {};
-    },
+    status: () => ({ port: (plugins.address() as AddressInfo).port, dockerSocket: docker?.socketPath }),
+    docker: async () => void (await usableDocker()),
     azure: async ({ args = [] }) => ({
         output: /^acr login\b/.test(args.join(" "))
             ? await logIn(args.slice(2))
             : await runAzureCommand(azure, args),
     }),
     token: ({ args: [audience = ""] = [] }) => ({ token: callerToken(audience) }),
-    stop: async () => {
-        await stop();
-        return {};
-    },
+    stop,
 };
 
 /** What `az acr login` does, as who is signed in. */
@@ -357,14 +310,11 @@ async function stop(): Promise<void> {
     plugins.close();
     await Promise.all([
         ...[...registries.values()].map((registry) => registry.stop()),
-        ...[...clusters.values()].map(async ({ cluster, endpoints }) => {
-            endpoints.stop();
-            await cluster.stop();
+        ...[...clusters.values()].map(({ cluster, leave }) => {
+            leave();
+            return cluster.stop();
         }),
-        docker?.then(async (running) => {
-            await removeBaseImage(running, baseImage());
-            await running.stop();
-        }),
+        docker && removeBaseImage(docker, baseImage()).then(docker.stop),
     ]);
     save();
     // After the answer is out.

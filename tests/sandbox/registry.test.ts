@@ -281,12 +281,12 @@ describe("identity", () => {
     });
 
     describe("endpoint", () => {
-        const resource = "resource=https://r&api-version=2018-02-01&client_id=kubelet-client";
+        const resource = "resource=https://r&api-version=2018-02-01";
+        let attached: Principal | undefined = kubelet;
         let endpoint: Awaited<ReturnType<typeof serveIdentityEndpoint>>;
         beforeAll(async () => {
-            const attached = (clientId: string) => (clientId === kubelet.clientId ? kubelet : undefined);
             const place = { address: "127.0.0.1", clients: ["127.0.0.1"] };
-            endpoint = await serveIdentityEndpoint(place, identity, attached);
+            endpoint = await serveIdentityEndpoint(place, identity, () => attached);
         });
         afterAll(() => endpoint.stop());
         const ask = async (query: string, headers: Record<string, string> = { Metadata: "true" }) => {
@@ -295,11 +295,18 @@ describe("identity", () => {
             return { status: response.status, body: (await response.json()) as any };
         };
 
-        test("gives a token of the identity that is asked for", async () => {
+        test("gives a token of the identity that is attached", async () => {
             const { status, body } = await ask(resource);
             expect(status).toBe(200);
             expect(body).toMatchObject({ expires_in: "3600", token_type: "Bearer" });
             expect(identity.verify(body.access_token)).toEqual({ ...kubelet, audience: "https://r" });
+        });
+
+        test("has none where no identity is attached", async () => {
+            attached = undefined;
+            const body = { error: "invalid_request", error_description: "Identity not found" };
+            expect(await ask(resource)).toEqual({ status: 400, body });
+            attached = kubelet;
         });
 
         test("answers nobody but its machines", async () => {
@@ -316,8 +323,6 @@ describe("identity", () => {
                 resource,
                 { Metadata: "true", "X-Forwarded-For": "1.2.3.4" },
             ],
-            ["Identity not found", "resource=https://r&client_id=another", undefined],
-            ["Identity not found", "resource=https://r", undefined],
         ])("refuses with: %s", async (reason, query, headers) => {
             const body = { error: "invalid_request", error_description: reason };
             expect(await ask(query, headers as Record<string, string> | undefined)).toEqual({
@@ -366,8 +371,6 @@ async function runCredentialProvider(image: string, endpoint: string) {
     const program = join(__dirname, "../../sandbox/credential-provider.mjs");
     const env = {
         AKS_ACR_IDENTITY_ENDPOINT: endpoint,
-        AKS_ACR_TENANT_ID: tenantId,
-        AKS_ACR_CLIENT_ID: "kubelet-client",
         NODE_EXTRA_CA_CERTS: join(directory, "ca.crt"),
     };
     const child = spawn(process.execPath, [program], { env, stdio: ["pipe", "pipe", "ignore"] });
