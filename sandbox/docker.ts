@@ -53,11 +53,8 @@ async function reachesLoopback(socketPath: string): Promise<boolean> {
     const { port } = server.address() as AddressInfo;
     const called = once(server, "connection").then(() => true);
     const path = `/images/create?fromImage=127.0.0.1:${port}/probe&tag=probe`;
-    const failed = call(socketPath, "POST", path).then(
-        () => false,
-        () => false,
-    );
-    const reached = await Promise.race([called, failed]);
+    const failed = call(socketPath, "POST", path).catch(() => undefined);
+    const reached = await Promise.race([called, failed.then(() => false)]);
     server.close();
     return reached;
 }
@@ -102,14 +99,11 @@ export async function startDocker(options: DockerOptions): Promise<Docker> {
     const runDirectory = join(options.runDirectory, "docker");
     const place = (name: string) => join(runDirectory, name);
     const [containerdSocket, socketPath] = [place("containerd.sock"), ownSocket(options.runDirectory)];
+    // Of a start that failed.
+    rmSync(runDirectory, { recursive: true, force: true });
     mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
-    for (const leftover of [containerdSocket, socketPath, place("docker.pid")])
-        rmSync(leftover, { force: true });
-    const containerd = containerdConfiguration(
-        join(directory, "containerd"),
-        place("containerd"),
-        containerdSocket,
-    );
+    const [root, state] = [join(directory, "containerd"), place("containerd")];
+    const containerd = containerdConfiguration(root, state, containerdSocket);
     writeFileSync(place("containerd.toml"), containerd);
     // Of its own, or dockerd takes the machine's /etc/docker/daemon.json.
     writeFileSync(place("daemon.json"), "{}");

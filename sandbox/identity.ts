@@ -8,8 +8,6 @@ import { writePrivate } from "./certificates";
 /** A user or managed identity of a tenant. */
 export interface Principal {
     objectId: string;
-    /** Application (client) id; left out for users. */
-    clientId?: string;
     tenantId: string;
 }
 
@@ -35,15 +33,15 @@ export function openIdentity(keyFile: string): Identity {
     const key = crypto.createPrivateKey(readFileSync(keyFile));
     const publicKey = crypto.createPublicKey(key);
     return {
-        tokenFor({ objectId, clientId, tenantId }, audience) {
+        tokenFor({ objectId, tenantId }, audience) {
             const iss = `https://sts.windows.net/${tenantId}/`;
-            const subject = { oid: objectId, sub: objectId, tid: tenantId, appid: clientId };
+            const subject = { oid: objectId, sub: objectId, tid: tenantId };
             return signToken({ iss, aud: audience, ver: "1.0", ...subject }, lifetime, key);
         },
         verify(token) {
-            const { oid, appid, tid, aud } = readToken(token, publicKey) as Record<string, string>;
+            const { oid, tid, aud } = readToken(token, publicKey) as Record<string, string>;
             if (!oid || !tid || !aud) throw new Error("the token names no principal");
-            return { objectId: oid, tenantId: tid, audience: aud, ...(appid && { clientId: appid }) };
+            return { objectId: oid, tenantId: tid, audience: aud };
         },
     };
 }

@@ -30,8 +30,8 @@ export const issuerName = "Azure Container Registry";
 export const tokenUser = "00000000-0000-0000-0000-000000000000";
 /** Seconds; documentation page "Registry authentication options", and the sample in Azure/acr "AAD-OAuth". */
 const lifetimes = { refresh_token: 3 * 60 * 60, access_token: 75 * 60 };
-/** The registry service and ARM, which registries honour unless a policy forbids it. */
-const audiences = ["containerregistry.azure.net", "management.azure.com", "management.core.windows.net"];
+/** Whom a Microsoft Entra token must be for, to be exchanged. */
+const audience = "https://containerregistry.azure.net";
 
 /** A refusal; its code is one of the OCI distribution specification's. */
 export class Refusal extends Error {
@@ -97,19 +97,11 @@ export function tokenEndpoints({ id, loginServer, signing, identity, access }: T
             requireGrant(form, ["access_token", "access_token_refresh_token"]);
             requireService(form);
             const caller = verified(() => identity.verify(form.get("access_token") ?? ""));
-            const isForRegistries = audiences.includes(caller.audience.replace(/^https:\/\/|\/$/g, ""));
             const isSameTenant = (form.get("tenant") ?? caller.tenantId) === caller.tenantId;
-            if (!isForRegistries || !isSameTenant) throw unauthorized();
-            const allowed = permitted(caller.objectId).map((action) =>
-                action === "pull" ? "read" : "write",
-            );
-            return issue("refresh_token", {
-                sub: caller.objectId,
-                tenant: caller.tenantId,
-                permissions: { actions: allowed, notActions: [] },
-                roles: [],
-                mode: access.mode(id),
-            });
+            if (caller.audience !== audience || !isSameTenant) throw unauthorized();
+            permitted(caller.objectId);
+            const holder = { sub: caller.objectId, tenant: caller.tenantId };
+            return issue("refresh_token", { ...holder, mode: access.mode(id) });
         },
         /** POST /oauth2/token: a refresh token for an access token with what is permitted by now. */
         token(form: URLSearchParams) {
