@@ -68,27 +68,21 @@ export function tokenEndpoints({ id, loginServer, signing, identity, access }: T
     };
     /** What is permitted of a scope such as `repository:nginx:pull,push`. */
     const granted = (scope: string, held: string[]) => {
-        const [, type, name, asked = ""] = /^(\w+):(.+):([^:]*)$/.exec(scope) ?? [];
-        // In ABAC mode the catalog is a permission of its own (Catalog Lister), and no wildcard is given.
-        const isAbac = access.mode(id).startsWith("Abac");
-        const isCatalog = type === "registry" && name === "catalog" && !isAbac && held.includes("pull");
-        if (isCatalog) return [{ type, name, actions: ["*"] }];
-        const wanted = asked.split(",");
-        const kept = held.filter((action) => wanted.includes(action) || (wanted.includes("*") && !isAbac));
-        return type === "repository" && kept.length > 0 ? [{ type, name, actions: kept }] : [];
-    };
-    const accessToken = (form: URLSearchParams, refreshToken: string) => {
-        const claims = verified(() => readToken(refreshToken, publicKey));
-        const isRefreshToken = claims.grant_type === "refresh_token" && claims.mode === access.mode(id);
-        if (!isRefreshToken || claims.aud !== loginServer) throw unauthorized();
-        requireService(form);
-        const held = permitted(`${claims.sub}`);
-        const scopes = form.getAll("scope").flatMap((scope) => scope.split(" "));
-        const entries = scopes.flatMap((scope) => granted(scope, held));
-        return issue("access_token", { sub: claims.sub, tenant: claims.tenant, access: entries });
+        const [, name, asked = ""] = /^repository:(.+):([^:]*)$/.exec(scope) ?? [];
+        const kept = held.filter((action) => asked.split(",").includes(action));
+        return name && kept.length > 0 ? [{ type: "repository", name, actions: kept }] : [];
     };
     const requireService = (form: URLSearchParams) => {
         if (form.get("service") !== loginServer) throw unauthorized();
+    };
+    const accessToken = (form: URLSearchParams, refreshToken: string) => {
+        requireService(form);
+        const { grant_type, mode, aud, sub, tenant } = verified(() => readToken(refreshToken, publicKey));
+        const isRefreshToken = grant_type === "refresh_token" && aud === loginServer;
+        if (!isRefreshToken || mode !== access.mode(id)) throw unauthorized();
+        const held = permitted(`${sub}`);
+        const scopes = form.getAll("scope").flatMap((scope) => scope.split(" "));
+        return issue("access_token", { sub, tenant, access: scopes.flatMap((each) => granted(each, held)) });
     };
 
     return {
