@@ -67,24 +67,9 @@ function modeOf(stat: Stats): string {
     return `${stat.isSymbolicLink() ? "L" : "-"}${bits.join("")}`;
 }
 
-/**
- * The images that a Dockerfile starts from, with the build's arguments filled in ("Dockerfile reference", FROM and ARG);
- * `scratch` and its own stages are none.
- */
+/** What a Dockerfile may start from: what its FROMs name, its own stages too, and the values of the build's arguments. */
 export function basesOf({ root, dockerfile }: BuildContext, args: Record<string, string> = {}): string[] {
-    const lines = readFileSync(join(root, dockerfile), "utf8").replace(/\\\n/g, " ").split("\n");
-    const values: Record<string, string> = {};
-    const stages = new Set(["scratch"]);
-    const filled = (text: string) =>
-        text.replace(/\$(?:(\w+)|\{(\w+)(?::-([^}]*))?\})/g, (_, bare, braced, initial = "") => {
-            return values[bare ?? braced] || initial;
-        });
-    return lines.flatMap((line) => {
-        const [, name = "", initial = ""] = /^\s*ARG\s+(\w+)(?:=["']?([^\s"']*))?/i.exec(line) ?? [];
-        values[name] ??= args[name] ?? initial;
-        const [, from = "", stage = ""] = /^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?/i.exec(line) ?? [];
-        const isOwn = from === "" || stages.has(from.toLowerCase());
-        stages.add(stage.toLowerCase());
-        return isOwn ? [] : [filled(from)];
-    });
+    const lines = readFileSync(join(root, dockerfile), "utf8");
+    const named = [...lines.matchAll(/^\s*FROM\s+(?:--\S+\s+)*(\S+)/gim)].map(([, name = ""]) => name);
+    return [...named, ...Object.values(args)];
 }

@@ -89,10 +89,10 @@ export function kubernetesProvider(report: Report): Provider {
             return kind === "create" ? object : { ...object, status };
         } catch (error) {
             if (error instanceof Unreachable) return inputs;
-            if (!(error instanceof KubernetesError)) throw error;
+            const { status = 0, message } = error as Partial<KubernetesError>;
             // Forbidden, or in a namespace or of a kind that the same update creates.
-            if ([403, 404].includes(error.status)) return inputs;
-            if (kind === "create" && /field is immutable/.test(error.message)) return inputs;
+            if ([403, 404].includes(status)) return inputs;
+            if (kind === "create" && /field is immutable/.test(`${message}`)) return inputs;
             throw error;
         }
     }
@@ -267,9 +267,7 @@ function notReady(object: KubernetesObject, fieldManager: string, reasons: strin
 }
 
 function stillThere({ kind, metadata, status }: KubernetesObject, seconds: number): Error {
-    const finalizers = metadata.finalizers?.length
-        ? ` Finalizers hold it: ${metadata.finalizers.join(", ")}.`
-        : "";
+    // A namespace says here what holds it.
     const said = (status?.conditions ?? []).map(({ message }: KubernetesObject) => ` ${message}`).join("");
-    return new Error(`${kind} ${idOf({ metadata })} is still there after ${seconds} s.${finalizers}${said}`);
+    return new Error(`${kind} ${idOf({ metadata })} is still there after ${seconds} s.${said}`);
 }

@@ -41,7 +41,10 @@ export function deploymentReadiness(
         (each) => owns(deployment, each) && revisionOf(each) === revisionOf(deployment),
     );
     const ofReplicaSet = pods.filter((pod) => replicaSet && owns(replicaSet, pod));
-    const problems = [...conditionProblems(deployment), ...ofReplicaSet.flatMap(podProblems)];
+    // What the controller itself says: pods that it may not create, a deadline that has passed.
+    const bad = { ReplicaFailure: "True", Progressing: "False" };
+    const own = conditionProblems(subjectOf("Deployment", deployment), deployment, bad);
+    const problems = [...own, ...ofReplicaSet.flatMap(podProblems)];
     const available = replicaSet?.status?.availableReplicas ?? 0;
     if (updatedReplicas < wanted || available < wanted)
         return awaited(
@@ -69,38 +72,38 @@ const owns = (owner: KubernetesObject, { metadata }: KubernetesObject): boolean 
 const revisionOf = ({ metadata }: KubernetesObject) =>
     metadata.annotations?.["deployment.kubernetes.io/revision"];
 
-/** What the controller itself says: pods that it may not create, a deadline that has passed. */
-function conditionProblems({ metadata, status }: KubernetesObject): Problem[] {
-    const bad: Record<string, string> = { ReplicaFailure: "True", Progressing: "False" };
-    return (status?.conditions ?? [])
-        .filter((each: KubernetesObject) => bad[each.type] === each.status)
-        .map(({ reason, message }: KubernetesObject) => ({
-            subject: `[Deployment ${metadata.namespace}/${metadata.name}]`,
-            reason,
-            message,
-        }));
+/** The problems of an object that its conditions tell, by the status that is bad of each type. */
+function conditionProblems(
+    subject: string,
+    { status }: KubernetesObject,
+    bad: Record<string, string>,
+): Problem[] {
+    const conditions: KubernetesObject[] = status?.conditions ?? [];
+    return conditions
+        .filter((each) => bad[each.type] === each.status)
+        .map(({ reason, message }) => ({ subject, reason, message }));
 }
 
 /** Reasons to wait that pass by themselves while a pod starts. */
-const usual = new Set(["ContainerCreating", "PodInitializing"]);
+const usual = ["ContainerCreating", "PodInitializing"];
 
-function podProblems({ metadata, status = {} }: KubernetesObject): Problem[] {
-    const pod = `[Pod ${metadata.namespace}/${metadata.name}]`;
-    const unscheduled = (status.conditions ?? [])
-        .filter((each: KubernetesObject) => each.type === "PodScheduled" && each.status === "False")
-        .map(({ reason, message }: KubernetesObject) => ({ subject: pod, reason, message }));
-    const stuck = (status.containerStatuses ?? []).flatMap(
-        ({ name, state = {}, lastState }: KubernetesObject): Problem[] => {
-            const { waiting, terminated } = state;
+function podProblems(pod: KubernetesObject): Problem[] {
+    const subject = subjectOf("Pod", pod);
+    const containers: KubernetesObject[] = pod.status?.containerStatuses ?? [];
+    const stuck = containers.flatMap(
+        ({ name, state: { waiting, terminated } = {}, lastState }): Problem[] => {
             const ended = terminated?.exitCode ? terminated : lastState?.terminated;
             const exit = ended
                 ? ` Its last run ended with code ${ended.exitCode}. ${ended.message ?? ""}`
                 : "";
             const reason = waiting?.reason ?? (terminated?.exitCode && terminated.reason);
-            if (!reason || usual.has(reason)) return [];
+            if (!reason || usual.includes(reason)) return [];
             const message = `${waiting?.message ?? ""}${exit}`.trim();
-            return [{ subject: `${pod} container ${name}`, reason, message }];
+            return [{ subject: `${subject} container ${name}`, reason, message }];
         },
     );
-    return [...unscheduled, ...stuck];
+    return [...conditionProblems(subject, pod, { PodScheduled: "False" }), ...stuck];
 }
+
+const subjectOf = (kind: string, { metadata }: KubernetesObject) =>
+    `[${kind} ${metadata.namespace}/${metadata.name}]`;
