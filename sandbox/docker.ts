@@ -102,8 +102,14 @@ export async function startDocker(options: DockerOptions): Promise<Docker> {
     // Of a start that failed.
     rmSync(runDirectory, { recursive: true, force: true });
     mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
-    const [root, state] = [join(directory, "containerd"), place("containerd")];
-    const containerd = containerdConfiguration(root, state, containerdSocket);
+    const containerd = [
+        "version = 2",
+        `root = "${join(directory, "containerd")}"`,
+        `state = "${place("containerd")}"`,
+        // What would listen on a port, or make directories outside of its own.
+        'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]',
+        `[grpc]\naddress = "${containerdSocket}"\n`,
+    ].join("\n");
     writeFileSync(place("containerd.toml"), containerd);
     // Of its own, or dockerd takes the machine's /etc/docker/daemon.json.
     writeFileSync(place("daemon.json"), "{}");
@@ -133,32 +139,18 @@ export async function startDocker(options: DockerOptions): Promise<Docker> {
         await processes.removeCgroup("docker");
         await unmountBelow(directory, runDirectory);
     };
+    const run = (name: string, program: string, programArgs: string[], ready: () => Promise<boolean>) =>
+        processes.start({ name, command: join(bin, program), args: programArgs, env, ready });
     try {
-        await processes.start({
-            name: "docker-containerd",
-            command: join(bin, "containerd"),
-            args: [`--config=${place("containerd.toml")}`],
-            env,
-            ready: async () => existsSync(containerdSocket),
-        });
-        const ready = () => answers(socketPath);
-        await processes.start({ name: "dockerd", command: join(bin, "dockerd"), args, env, ready });
+        const config = [`--config=${place("containerd.toml")}`];
+        await run("docker-containerd", "containerd", config, async () => existsSync(containerdSocket));
+        await run("dockerd", "dockerd", args, () => answers(socketPath));
     } catch (error) {
         await stop();
         throw error;
     }
     return { socketPath, own: true, stop };
 }
-
-/** Without what would listen on a port, or make directories outside of its own. */
-const containerdConfiguration = (root: string, state: string, socket: string) => `version = 2
-root = "${root}"
-state = "${state}"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
-
-[grpc]
-  address = "${socket}"
-`;
 
 /**
  * Makes sure that a build can start from the image `reference`, e.g. `nginx:1.29`. What the daemon has, or can pull,

@@ -27,11 +27,10 @@ http {
 
 /** Files at the places where the official image has them. */
 const files = {
-    "etc/passwd": [
-        "root:x:0:0:root:/root:/bin/sh",
-        "nginx:x:101:101:nginx:/nonexistent:/bin/false",
-        "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
-    ].join("\n"),
+    "etc/passwd": `root:x:0:0:root:/root:/bin/sh
+nginx:x:101:101:nginx:/nonexistent:/bin/false
+nobody:x:65534:65534:nobody:/nonexistent:/bin/false
+`,
     "etc/group": "root:x:0:\nnginx:x:101:\nnogroup:x:65534:\n",
     "etc/nginx/nginx.conf": configuration,
     "etc/nginx/conf.d/default.conf": "server {\n    listen 80;\n    root /usr/share/nginx/html;\n}\n",
