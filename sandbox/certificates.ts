@@ -1,5 +1,5 @@
 import "reflect-metadata";
-import * as crypto from "node:crypto";
+import { createPrivateKey, createPublicKey, randomUUID, X509Certificate } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { dirname, join } from "node:path";
@@ -23,7 +23,6 @@ export interface CertificateRequest {
     names?: readonly string[];
 }
 
-const webcrypto = crypto.webcrypto as unknown as Crypto;
 const elliptic = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const rsa = {
     name: "RSASSA-PKCS1-v1_5",
@@ -43,63 +42,60 @@ export async function certificateIn(
     request: CertificateRequest,
     issuer?: Certificate,
 ): Promise<Certificate> {
-    const [certificateFile, keyFile] = [join(directory, `${name}.crt`), join(directory, `${name}.key`)];
-    if (existsSync(certificateFile) && existsSync(keyFile)) {
-        const [certificate, key] = [readFileSync(certificateFile, "utf8"), readFileSync(keyFile, "utf8")];
-        if (isCurrent({ certificate, key }, request, issuer)) return { certificate, key };
+    const files = { certificate: join(directory, `${name}.crt`), key: join(directory, `${name}.key`) };
+    if (existsSync(files.certificate) && existsSync(files.key)) {
+        const kept = {
+            certificate: readFileSync(files.certificate, "utf8"),
+            key: readFileSync(files.key, "utf8"),
+        };
+        if (isCurrent(kept, request, issuer)) return kept;
     }
     const made = await issue(request, issuer);
-    writePrivate(keyFile, made.key);
-    writePrivate(certificateFile, made.certificate);
+    writePrivate(files.key, made.key);
+    writePrivate(files.certificate, made.certificate);
     return made;
 }
 
 /** Writes a file for its owner only (mode 0600), whole or not at all; makes its directory (0700). */
 export function writePrivate(file: string, content: string): void {
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    const partial = `${file}.${crypto.randomBytes(4).toString("hex")}`;
+    const partial = `${file}.${randomUUID()}`;
     writeFileSync(partial, content, { mode: 0o600, flag: "wx" });
     renameSync(partial, file);
 }
 
 function isCurrent(kept: Certificate, { names = [] }: CertificateRequest, issuer = kept): boolean {
-    const found = new crypto.X509Certificate(kept.certificate);
+    const found = new X509Certificate(kept.certificate);
     const covers = (name: string) => (isIP(name) ? found.checkIP(name) : found.checkHost(name)) !== undefined;
     const lasts = Date.parse(found.validTo) - Date.now() > 30 * day;
-    const isPair = found.checkPrivateKey(crypto.createPrivateKey(kept.key));
-    return lasts && isPair && found.verify(crypto.createPublicKey(issuer.certificate)) && names.every(covers);
+    const isPair = found.checkPrivateKey(createPrivateKey(kept.key));
+    return lasts && isPair && found.verify(createPublicKey(issuer.certificate)) && names.every(covers);
 }
 
 /** Valid for two years, an authority for ten. */
 async function issue(request: CertificateRequest, issuer?: Certificate): Promise<Certificate> {
     const { commonName, organization, use } = request;
-    const keys = await webcrypto.subtle.generateKey(use === "tokens" ? rsa : elliptic, true, [
-        "sign",
-        "verify",
-    ]);
-    const issuerKey = issuer && x509.PemConverter.decodeFirst(issuer.key);
+    const keys = await crypto.subtle.generateKey(use === "tokens" ? rsa : elliptic, true, ["sign", "verify"]);
     const subject = [...(organization ? [{ O: [organization] }] : []), { CN: [commonName] }];
-    const certificate = await x509.X509CertificateGenerator.create(
-        {
-            subject,
-            issuer: issuer ? new x509.X509Certificate(issuer.certificate).subjectName : subject,
-            notBefore: new Date(Date.now() - day),
-            notAfter: new Date(Date.now() + (use === "authority" ? 3650 : 730) * day),
-            publicKey: keys.publicKey,
-            signingKey: issuerKey
-                ? await webcrypto.subtle.importKey("pkcs8", issuerKey, elliptic, false, ["sign"])
-                : keys.privateKey,
-            signingAlgorithm: elliptic,
-            extensions: extensionsOf(request),
-        },
-        webcrypto,
-    );
-    const key = await webcrypto.subtle.exportKey("pkcs8", keys.privateKey);
+    const certificate = await x509.X509CertificateGenerator.create({
+        subject,
+        issuer: issuer ? new x509.X509Certificate(issuer.certificate).subjectName : subject,
+        notBefore: new Date(Date.now() - day),
+        notAfter: new Date(Date.now() + (use === "authority" ? 3650 : 730) * day),
+        publicKey: keys.publicKey,
+        signingKey: issuer ? await signingKey(issuer.key) : keys.privateKey,
+        signingAlgorithm: elliptic,
+        extensions: extensionsOf(request),
+    });
+    const key = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
     return {
         certificate: `${certificate.toString("pem")}\n`,
         key: `${x509.PemConverter.encode(key, "PRIVATE KEY")}\n`,
     };
 }
+
+const signingKey = (pem: string) =>
+    crypto.subtle.importKey("pkcs8", x509.PemConverter.decodeFirst(pem), elliptic, false, ["sign"]);
 
 function extensionsOf({ use, names = [] }: CertificateRequest): x509.Extension[] {
     if (use === "authority") return [new x509.BasicConstraintsExtension(true, undefined, true)];
