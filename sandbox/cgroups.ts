@@ -46,12 +46,21 @@ export async function removeCgroup(path: string, grace: number): Promise<void> {
     }
 }
 
+/** What is mounted, the latest last: where, and the type of the file system (proc_pid_mountinfo(5)). */
+export function mounted(): { path: string; type: string }[] {
+    const lines = readFileSync("/proc/self/mountinfo", "utf8").trimEnd().split("\n");
+    const character = (_: string, octal: string) => String.fromCharCode(Number.parseInt(octal, 8));
+    return lines.map((line) => ({
+        path: (line.split(" ")[4] ?? "").replace(/\\(\d{3})/g, character),
+        type: line.split(" - ")[1]?.split(" ")[0] ?? "",
+    }));
+}
+
 /** Where cgroups are mounted: each controller apart (version 1) or all together (version 2). */
 function hierarchies(): { version: 1 | 2; mounts: string[] } {
-    const all = readFileSync("/proc/self/mountinfo", "utf8")
-        .split("\n")
-        .map((line) => ({ path: line.split(" ")[4] ?? "", type: line.split(" - ")[1]?.split(" ")[0] ?? "" }))
-        .filter(({ path, type }) => path.startsWith("/sys/fs/cgroup") && /^cgroup2?$/.test(type));
+    const all = mounted().filter(
+        ({ path, type }) => path.startsWith("/sys/fs/cgroup") && /^cgroup2?$/.test(type),
+    );
     if (all.length === 0)
         throw new Error("There are no cgroups at /sys/fs/cgroup; in a container, use --privileged.");
     // Both at once are version 1, with one more hierarchy that systemd and kubelet use.
@@ -68,10 +77,8 @@ function delegateControllers(directory: string): void {
             attempt(() => writeFileSync(join(directory, "init", "cgroup.procs"), `${pid}`));
         }
     }
-    const controllers = readFileSync(join(directory, "cgroup.controllers"), "utf8")
-        .split(/\s+/)
-        .filter(Boolean);
-    for (const controller of controllers) {
+    const controllers = readFileSync(join(directory, "cgroup.controllers"), "utf8");
+    for (const controller of controllers.match(/\S+/g) ?? []) {
         attempt(() => writeFileSync(join(directory, "cgroup.subtree_control"), `+${controller}`));
     }
 }
@@ -79,19 +86,15 @@ function delegateControllers(directory: string): void {
 /** A cgroup, if it is there, and all below it, deepest first. */
 function withDescendants(directory: string): string[] {
     const entries = attempt(() => readdirSync(directory, { withFileTypes: true }));
-    const children = entries?.filter((entry) => entry.isDirectory()) ?? [];
-    return entries
-        ? [...children.flatMap(({ name }) => withDescendants(join(directory, name))), directory]
-        : [];
+    if (!entries) return [];
+    const children = entries.filter((entry) => entry.isDirectory());
+    return [...children.flatMap(({ name }) => withDescendants(join(directory, name))), directory];
 }
 
 function processesIn(directory: string): number[] {
     const lines = attempt(() => readFileSync(join(directory, "cgroup.procs"), "utf8")) ?? "";
     // 0 stands for a process of another PID namespace.
-    return lines
-        .split("\n")
-        .map(Number)
-        .filter((pid) => pid > 0);
+    return (lines.match(/^[1-9]\d*$/gm) ?? []).map(Number);
 }
 
 /** Processes and cgroups can go at any time by themselves. */

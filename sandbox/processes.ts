@@ -1,5 +1,6 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import {
+    appendFileSync,
     closeSync,
     existsSync,
     mkdirSync,
@@ -16,11 +17,10 @@ import {
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { cgroupOf, makeCgroup, removeCgroup } from "./cgroups";
+import { cgroupOf, makeCgroup, mounted, removeCgroup } from "./cgroups";
+import { lastLines } from "./progress";
 
-const run = promisify(execFile);
-
-/** A program that runs until it is stopped. */
+/** A program that runs until it is stopped; it is started again when it ends by itself. */
 export interface ProcessSpec {
     /** Unique; names the log file and the cgroup too. */
     name: string;
@@ -28,28 +28,20 @@ export interface ProcessSpec {
     args: string[];
     /** The whole environment but PATH and HOME. */
     env?: Record<string, string>;
-    /** File of the network namespace that it runs in; default: the host's. */
-    network?: string;
-    /** File of the mount namespace that it runs in; default: the host's. */
-    mounts?: string;
+    /** Files of the namespaces that it runs in; default: the host's. */
+    namespaces?: { network: string; mounts: string };
     /** Asked every 50 ms; an error counts as no. Default: ready as soon as it is started. */
     ready?: () => Promise<boolean>;
     /** How long it may take to be ready, in milliseconds; default: two minutes. */
     readyWithin?: number;
-    /** Whether it is started again when it ends by itself; default: true. */
-    restart?: boolean;
 }
 
+/** A process that runs, or runs again soon. */
 interface Supervised {
-    spec: ProcessSpec;
-    log: string;
-    child?: ChildProcess;
-    /** How it ended, until it runs again. */
-    ended?: string;
-    isReady: boolean;
+    child: ChildProcess;
+    /** Resolves to how it ended. */
+    end: Promise<string>;
     stopping: boolean;
-    /** Milliseconds until the next start; doubles with each quick end. */
-    delay: number;
 }
 
 const shortestDelay = 200;
@@ -86,31 +78,30 @@ export class Processes {
      * time; then it is stopped.
      */
     async start(spec: ProcessSpec): Promise<void> {
-        if (this.supervised.has(spec.name)) throw new Error(`${spec.name} runs already; stop it first.`);
-        const log = join(this.logDirectory, `${spec.name}.log`);
+        const { name, readyWithin = 120_000 } = spec;
+        const log = join(this.logDirectory, `${name}.log`);
         if (existsSync(log)) renameSync(log, `${log}.1`);
-        const process: Supervised = { spec, log, isReady: false, stopping: false, delay: shortestDelay };
-        this.supervised.set(spec.name, process);
-        this.launch(process);
-        const deadline = Date.now() + (spec.readyWithin ?? 120_000);
-        let problem: string | undefined;
-        while (!(await isReady(spec))) {
-            if (process.stopping) problem = "was stopped";
-            else if (process.ended) problem = `ended with ${process.ended}`;
-            else if (Date.now() > deadline) problem = "did not answer in time";
-            if (problem) break;
-            await sleep(50);
-        }
+        const process = { ...this.launch(spec, log), stopping: false };
+        this.supervised.set(name, process);
+        let waiting = true;
+        const ready = async () => {
+            while (waiting && !(await isReady(spec))) await sleep(50);
+            return "";
+        };
+        const problem = await Promise.race([
+            ready(),
+            process.end.then((how) => `ended with ${how}`),
+            sleep(readyWithin, "did not answer in time", { ref: false }),
+        ]);
+        waiting = false;
         if (problem) {
-            await this.stop(spec.name);
-            const lines = readFileSync(log, "utf8").trimEnd().split("\n").slice(-10);
+            await this.stop(name);
             throw new Error(
-                `${spec.name} ${problem} before it was ready.\n${lines.map((line) => `  | ${line}\n`).join("")}` +
+                `${name} ${problem} before it was ready.\n${lastLines(readFileSync(log, "utf8"))}` +
                     `Its whole output is in ${log}; when the cause is gone, run the command again.`,
             );
         }
-        process.isReady = true;
-        if (process.ended) this.relaunch(process);
+        this.keepRunning(spec, log, process);
     }
 
     /**
@@ -120,8 +111,8 @@ export class Processes {
         const process = this.supervised.get(name);
         if (!process) return;
         process.stopping = true;
-        process.child?.kill("SIGTERM");
-        for (let waited = 0; !process.ended && waited < grace; waited += 20) await sleep(20);
+        process.child.kill("SIGTERM");
+        await Promise.race([process.end, sleep(grace)]);
         await removeCgroup(`${cgroupOf(this.id)}/host/${name}`, 0);
         this.supervised.delete(name);
     }
@@ -131,45 +122,44 @@ export class Processes {
         await removeCgroup(`${cgroupOf(this.id)}/${name}`, 2000);
     }
 
-    private launch(process: Supervised): void {
-        const { name, command, args, env, network, mounts } = process.spec;
+    private launch({ name, command, args, env, namespaces }: ProcessSpec, log: string) {
         const cgroup = makeCgroup(`${cgroupOf(this.id)}/host/${name}`);
-        const namespaces = [
-            ...(network ? [`--net=${network}`] : []),
-            ...(mounts ? [`--mount=${mounts}`] : []),
-        ];
-        const inside = namespaces.length > 0 ? ["nsenter", ...namespaces, "--", command] : [command];
-        const output = openSync(process.log, "a", 0o600);
+        const inside = namespaces
+            ? ["nsenter", `--net=${namespaces.network}`, `--mount=${namespaces.mounts}`, "--", command]
+            : [command];
+        const output = openSync(log, "a", 0o600);
         const enter = 'echo $$ > "$0" && exec "$@"';
-        delete process.ended;
         const child = spawn("/bin/sh", ["-c", enter, cgroup, ...inside, ...args], {
             env: { PATH: searchPath(), HOME: "/root", ...env },
             stdio: ["ignore", output, output],
             detached: true, // A Ctrl-C in the terminal is not for it.
         });
         closeSync(output);
-        const since = Date.now();
-        const end = (how: string) => {
-            process.ended = how;
-            if (Date.now() - since > 3 * longestDelay) process.delay = shortestDelay;
-            this.relaunch(process);
-        };
-        child.once("error", (error) => end(error.message));
-        child.once("exit", (code, signal) => end(signal ?? `exit code ${code}`));
-        process.child = child;
+        const end = new Promise<string>((resolve) => {
+            child.once("error", (error) => resolve(error.message));
+            child.once("exit", (code, signal) => resolve(signal ?? `exit code ${code}`));
+        });
+        return { child, end };
     }
 
-    private relaunch(process: Supervised): void {
-        if (process.stopping || !process.isReady || process.spec.restart === false) return;
-        const note = `-- ended with ${process.ended}; starts again in ${process.delay} ms --\n`;
-        writeFileSync(process.log, note, { flag: "a" });
-        setTimeout(() => process.stopping || this.launch(process), process.delay);
-        process.delay = Math.min(2 * process.delay, longestDelay);
+    /** Starts a process again whenever it ends by itself; the pause before doubles with each quick end. */
+    private async keepRunning(spec: ProcessSpec, log: string, process: Supervised): Promise<void> {
+        for (let delay = shortestDelay; ; delay = Math.min(2 * delay, longestDelay)) {
+            const since = Date.now();
+            const how = await process.end;
+            if (Date.now() - since > 3 * longestDelay) delay = shortestDelay;
+            if (process.stopping) return;
+            appendFileSync(log, `-- ended with ${how}; starts again in ${delay} ms --\n`);
+            await sleep(delay);
+            if (process.stopping) return;
+            Object.assign(process, this.launch(spec, log));
+        }
     }
 
     private shortenLogs(): void {
-        for (const { log } of this.supervised.values()) {
-            if (existsSync(log) && statSync(log).size > longestLog) truncateSync(log);
+        for (const name of readdirSync(this.logDirectory)) {
+            const log = join(this.logDirectory, name);
+            if (statSync(log).size > longestLog) truncateSync(log);
         }
     }
 }
@@ -190,7 +180,7 @@ export async function cleanUp(id: string, home: string): Promise<void> {
     await unmountBelow(home, runDirectory);
     for (const device of readdirSync("/sys/class/net").filter((name) => name.startsWith(`aa${id}`))) {
         // A device can go by itself in the meantime, with its network namespace.
-        await run("ip", ["link", "delete", device], tools()).catch(() => undefined);
+        await run("ip", "link", "delete", device).catch(() => undefined);
     }
     for (const socket of sockets) rmSync(socket, { force: true });
     rmSync(runDirectory, { recursive: true, force: true });
@@ -200,17 +190,12 @@ export async function cleanUp(id: string, home: string): Promise<void> {
 /** Unmounts whatever is mounted below the directories. Throws where a mount stays: what it shows must not be deleted. */
 export async function unmountBelow(...directories: string[]): Promise<void> {
     const found = () =>
-        readFileSync("/proc/self/mountinfo", "utf8")
-            .split("\n")
-            .map((line) => (line.split(" ")[4] ?? "").replace(/\\(\d{3})/g, character))
-            .filter((path) => directories.some((directory) => path.startsWith(`${directory}/`)));
-    for (const path of found().reverse()) {
-        await run("umount", [path], tools()).catch(() =>
-            run("umount", ["-l", path], tools()).catch(() => undefined),
-        );
+        mounted().filter(({ path }) => directories.some((directory) => path.startsWith(`${directory}/`)));
+    for (const { path } of found().reverse()) {
+        await run("umount", path).catch(() => run("umount", "-l", path).catch(() => undefined));
     }
     const [left] = found();
-    if (left) throw new Error(`${left} cannot be unmounted; end what uses it, then run npm stop again.`);
+    if (left) throw new Error(`${left.path} cannot be unmounted; end what uses it, then run npm stop again.`);
 }
 
 /**
@@ -218,23 +203,14 @@ export async function unmountBelow(...directories: string[]): Promise<void> {
  * their maker removes them: read this before the shims are killed, then delete the files.
  */
 export async function shimSockets(runDirectory: string): Promise<string[]> {
-    const find = [
-        runDirectory,
-        "-xdev",
-        "-path",
-        "*/io.containerd.runtime.v2.task/*/address",
-        "-exec",
-        "cat",
-        "{}",
-        ";",
-    ];
-    const { stdout } = await run("find", find, tools()).catch(() => ({ stdout: "" }));
+    const addresses = "-xdev -path */io.containerd.runtime.v2.task/*/address -exec cat {} ;".split(" ");
+    const { stdout } = await run("find", runDirectory, ...addresses).catch(() => ({ stdout: "" }));
     return stdout.match(/\/run\/containerd\/s\/[0-9a-f]{64}/g) ?? [];
 }
 
-const character = (_: string, octal: string) => String.fromCharCode(Number.parseInt(octal, 8));
 const searchPath = () => `${process.env.PATH ?? "/usr/bin:/bin"}:/usr/sbin:/sbin`;
-const tools = () => ({ env: { PATH: searchPath() } });
+const run = (command: string, ...args: string[]) =>
+    promisify(execFile)(command, args, { env: { PATH: searchPath() } });
 
 async function isReady(spec: ProcessSpec): Promise<boolean> {
     try {

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { createWriteStream, mkdirSync } from "node:fs";
+import { appendFileSync, mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import { stripVTControlCharacters } from "node:util";
@@ -47,8 +47,10 @@ export class Progress {
         this.show(this.live ? "" : `${label}\n`);
         const end = (how: string) => {
             this.running.delete(step);
-            if (this.running.size === 0) clearInterval(this.timer);
-            if (this.running.size === 0) this.timer = undefined;
+            if (this.running.size === 0) {
+                clearInterval(this.timer);
+                this.timer = undefined;
+            }
             this.show(`${label}: ${how} ${duration(Date.now() - step.since)}\n`);
         };
         try {
@@ -76,6 +78,10 @@ export class Progress {
     }
 }
 
+/** The end of a program's output, for a message; at most 15 lines. */
+export const lastLines = (output: string): string =>
+    output.trimEnd().split("\n").slice(-15).join("\n").replace(/^/gm, "  | ").concat("\n");
+
 /** How a command is run. */
 export interface CommandOptions {
     cwd: string;
@@ -92,27 +98,24 @@ export interface CommandOptions {
 /** Runs a command to its end; throws its last lines, where its whole output is, and the advice. */
 export async function run(command: string, args: string[], options: CommandOptions): Promise<void> {
     mkdirSync(dirname(options.log), { recursive: true, mode: 0o700 });
-    const log = createWriteStream(options.log, { flags: "a", mode: 0o600 });
-    log.write(`$ ${command} ${args.join(" ")}\n`);
+    const log = (line: string) => appendFileSync(options.log, `${line}\n`, { mode: 0o600 });
+    log(`$ ${command} ${args.join(" ")}`);
     const last: string[] = [];
     const end = await new Promise<string>((resolve) => {
         const env = { ...process.env, ...options.environment };
         const child = spawn(command, args, { cwd: options.cwd, env, stdio: ["ignore", "pipe", "pipe"] });
         for (const output of [child.stdout, child.stderr])
             createInterface(output).on("line", (line) => {
-                log.write(`${line}\n`);
+                log(line);
                 last.push(line);
-                last.splice(0, last.length - 15);
                 options.report(line);
             });
         child.on("error", (error) => resolve(error.message));
         child.on("close", (code, signal) => resolve(signal ?? (code === 0 ? "" : `exit code ${code}`)));
     });
-    // Whole before the command counts as done: who reads the file next, or removes it, finds all of it.
-    await new Promise<void>((written) => log.end(written));
     if (!end) return;
-    const lines = last.map((line) => `  | ${line}\n`).join("");
     throw new Error(
-        `${command} ended with ${end}. Its last lines:\n${lines}Its whole output is in ${options.log}. ${options.advice}`,
+        `${command} ended with ${end}. Its last lines:\n${lastLines(last.join("\n"))}` +
+            `Its whole output is in ${options.log}. ${options.advice}`,
     );
 }

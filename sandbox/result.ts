@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { defaultStack } from "./engine";
 import { paths } from "./home";
-import { connect, type KubernetesClient } from "./kubernetes/client";
+import { connect, isReady, type KubernetesClient, type KubernetesObject } from "./kubernetes/client";
 
 /** The stack's outputs by name, secrets included. */
 export async function stackOutputs(
@@ -21,25 +21,14 @@ export async function stackOutputs(
 /** Pods of a namespace, each with what it runs and where. */
 export async function podsOf(client: KubernetesClient, namespace: string) {
     const { items } = await client.call("GET", `/api/v1/namespaces/${namespace}/pods`);
-    return (items as Pod[]).map(({ metadata, spec, status }) => ({
-        name: metadata.name,
-        phase: status.containerStatuses?.[0]?.state?.waiting?.reason ?? status.phase,
-        ready: status.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True") ?? false,
-        node: spec.nodeName,
-        address: status.podIP,
-        digest: spec.containers[0]?.image.split("@")[1] ?? "",
+    return (items as KubernetesObject[]).map(({ metadata, spec, status }) => ({
+        name: metadata.name as string,
+        phase: (status.containerStatuses?.[0]?.state?.waiting?.reason ?? status.phase) as string,
+        ready: isReady(status),
+        node: spec.nodeName as string,
+        address: status.podIP as string,
+        digest: (spec.containers[0].image.split("@")[1] ?? "") as string,
     }));
-}
-
-interface Pod {
-    metadata: { name: string };
-    spec: { nodeName: string; containers: { image: string }[] };
-    status: {
-        phase: string;
-        podIP: string;
-        conditions?: { type: string; status: string }[];
-        containerStatuses?: { state?: { waiting?: { reason: string } } }[];
-    };
 }
 
 /** Shows what `npm start` has brought up: the pods that run, and the page as one of them serves it. */

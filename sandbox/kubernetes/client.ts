@@ -9,6 +9,10 @@ import { paths } from "../home";
 // biome-ignore lint/suspicious/noExplicitAny: objects are of every kind.
 export type KubernetesObject = Record<string, any>;
 
+/** Whether a node or a pod says in its status that it is Ready. */
+export const isReady = ({ conditions = [] }: KubernetesObject): boolean =>
+    conditions.some(({ type, status }: KubernetesObject) => type === "Ready" && status === "True");
+
 /** What the API server refused; `reason` is machine-readable, e.g. `NotFound`, `Conflict`. */
 export class KubernetesError extends Error {
     constructor(
@@ -62,29 +66,28 @@ interface Exec {
     env?: { name: string; value: string }[] | null;
 }
 
-/** How often a request that met a closed door is made again: an API server that restarts takes seconds. */
-const tries = 20;
+/** Milliseconds until a request that met a closed door is made again: an API server that restarts takes seconds. */
 const betweenTries = 250;
 
 /**
  * A client for the current context of a kubeconfig with a client certificate, a token, or a command that gives one.
  *
  * @param kubeconfig YAML or JSON text, or what such a text says.
+ * @param tries how often a request that met a closed door is made again.
  */
-export function connect(kubeconfig: string | object): KubernetesClient {
+export function connect(kubeconfig: string | object, tries = 20): KubernetesClient {
     const config = (typeof kubeconfig === "string" ? load(kubeconfig) : kubeconfig) as Kubeconfig;
     const context = named(config.contexts, config["current-context"])?.context;
     const cluster = named(config.clusters, context?.cluster)?.cluster;
     const user: User = named(config.users, context?.user)?.user ?? {};
     if (!cluster) throw new Error("The kubeconfig names no cluster in its current context.");
-    const pem = (value: string | undefined) => (value ? Buffer.from(value, "base64").toString() : undefined);
-    const [ca, cert, key] = [
-        pem(cluster["certificate-authority-data"]),
-        pem(user["client-certificate-data"]),
-        pem(user["client-key-data"]),
-    ];
+    const pem = (value = "") => Buffer.from(value, "base64").toString() || undefined;
     const dispatcher = new Agent({
-        connect: { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) },
+        connect: {
+            ca: pem(cluster["certificate-authority-data"]),
+            cert: pem(user["client-certificate-data"]),
+            key: pem(user["client-key-data"]),
+        } as object,
     });
     const bearer = user.exec ? tokenFrom(user.exec, cluster.server) : async () => user.token;
     return {
@@ -101,12 +104,12 @@ export function connect(kubeconfig: string | object): KubernetesClient {
                     },
                     body: body ? JSON.stringify(body) : null,
                 }).catch((error: Error) => error);
-                if (!("body" in answer)) {
-                    if (left > 0) await sleep(betweenTries);
-                    else
+                if (answer instanceof Error) {
+                    if (left === 0)
                         throw new Unreachable(
                             `The cluster at ${cluster.server} is unreachable: ${answer.message}`,
                         );
+                    await sleep(betweenTries);
                     continue;
                 }
                 const text = await answer.body.text();
@@ -137,17 +140,16 @@ function tokenFrom({ apiVersion, command, args, env }: Exec, server: string): ()
         ...Object.fromEntries((env ?? []).map(({ name, value }) => [name, value])),
         KUBERNETES_EXEC_INFO: JSON.stringify(info),
     };
-    const ask = () =>
-        promisify(execFile)(command, args ?? [], { env: environment }).then(
-            ({ stdout }) => {
-                const { token, expirationTimestamp = "" } = (JSON.parse(stdout) as ExecCredential).status;
-                return { token, expires: Date.parse(expirationTimestamp) || Infinity };
-            },
+    const ask = async () => {
+        const { stdout } = await promisify(execFile)(command, args ?? [], { env: environment }).catch(
             (error: Error & { stderr?: string }) => {
                 const reason = error.stderr?.trim() || error.message;
                 throw new Unreachable(`${command} gives no token for the cluster at ${server}: ${reason}`);
             },
         );
+        const { token, expirationTimestamp = "" } = (JSON.parse(stdout) as ExecCredential).status;
+        return { token, expires: Date.parse(expirationTimestamp) || Infinity };
+    };
     let last: ReturnType<typeof ask> | undefined;
     return async () => {
         const kept = await last?.catch(() => undefined);

@@ -1,11 +1,12 @@
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync } from "node:fs";
-import { connect } from "node:net";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { createConnection } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { Agent, type Dispatcher, request } from "undici";
-import { type Certificate, certificateIn, writePrivate } from "../certificates";
-import { type Processes, shimSockets, unmountBelow } from "../processes";
+import { certificateIn, writePrivate } from "../certificates";
+import { type Processes, type ProcessSpec, shimSockets, unmountBelow } from "../processes";
+import { connect, isReady, type KubernetesClient, type KubernetesObject } from "./client";
 import {
     clients,
     filesOf,
@@ -99,15 +100,12 @@ export async function startCluster(spec: ClusterSpec, processes: Processes): Pro
     try {
         const { ports } = spec.registry;
         const node = await makeNamespaces({ id: processes.id, directory, runDirectory, ports });
-        const [credentials] = await Promise.all([
+        const [config] = await Promise.all([
             makeCertificates(spec, node),
             spec.joined?.(node.gateway, node.node),
         ]);
-        await new Start(spec, processes, node, credentials).all();
-        const { authority, admin } = credentials;
-        const server = serverOf(node);
-        const config = kubeconfig(name, server, authority.certificate, admin);
-        return { kubeconfig: config, server, gateway: node.gateway, stop, destroy };
+        await startPrograms(spec, processes, node, connect(config, 0));
+        return { kubeconfig: config, server: serverOf(node), gateway: node.gateway, stop, destroy };
     } catch (error) {
         await stop();
         throw error;
@@ -124,185 +122,120 @@ const programs: Program[] = [
     "etcd",
 ];
 
-interface Credentials {
-    authority: Certificate;
-    admin: Certificate;
-}
-
-/** Makes what is missing or about to end, and a kubeconfig for each client. */
-async function makeCertificates(spec: ClusterSpec, addresses: Addresses): Promise<Credentials> {
+/** Makes what is missing or about to end, and a kubeconfig for each client; resolves to the administrator's. */
+async function makeCertificates(spec: ClusterSpec, addresses: Addresses): Promise<string> {
     const { certificates } = placesOf(spec);
     const authority = await certificateIn(certificates, "ca", { commonName: "kubernetes", use: "authority" });
     const server = { commonName: "kube-apiserver", use: "server", names: serverNames(addresses) } as const;
     await certificateIn(certificates, "apiserver", server, authority);
-    let admin = authority;
+    const place = (name: string) => join(certificates, `${name}.kubeconfig`);
     for (const [name, subject] of Object.entries(clients)) {
         const client = await certificateIn(certificates, name, { ...subject, use: "client" }, authority);
         const config = kubeconfig(spec.name, serverOf(addresses), authority.certificate, client);
-        writePrivate(join(certificates, `${name}.kubeconfig`), config);
-        if (name === "admin") admin = client;
+        writePrivate(place(name), config);
     }
-    return { authority, admin };
+    return readFileSync(place("admin"), "utf8");
 }
 
-/** One start of a cluster. */
-class Start {
-    private readonly places: ReturnType<typeof placesOf>;
-    private readonly bin: string;
-    private readonly dispatcher: Dispatcher;
-    private readonly since = Date.now();
+/** Starts all programs and resolves when the node is Ready. */
+async function startPrograms(
+    spec: ClusterSpec,
+    processes: Processes,
+    node: NodeNamespaces,
+    client: KubernetesClient,
+): Promise<void> {
+    const since = Date.now();
+    const { directory, tools } = spec;
+    const places = placesOf(spec);
+    const bin = join(tools.packages, "bin");
+    const cgroup = processes.cgroup(`pods/${spec.name}`);
+    // Overlay file systems cannot lie on one another, as they would in a container.
+    const isOverlay = statfsSync(directory).type === overlayFileSystem;
+    rmSync(places.hosts, { recursive: true, force: true });
+    const files = filesOf(spec, node, { cgroup, snapshotter: isOverlay ? "native" : "overlayfs" });
+    for (const [file, content] of Object.entries(files)) writePrivate(file, content);
 
-    constructor(
-        private readonly spec: ClusterSpec,
-        private readonly processes: Processes,
-        private readonly node: NodeNamespaces,
-        { authority, admin }: Credentials,
-    ) {
-        this.places = placesOf(spec);
-        this.bin = join(spec.tools.packages, "bin");
-        this.dispatcher = new Agent({
-            connect: { ca: authority.certificate, cert: admin.certificate, key: admin.key },
-            headersTimeout: 5000,
-        });
-    }
-
-    async all(): Promise<void> {
-        const { directory, tools } = this.spec;
-        const cgroup = this.processes.cgroup(`pods/${this.spec.name}`);
-        // Overlay file systems cannot lie on one another, as they would in a container.
-        const isOverlay = statfsSync(directory).type === overlayFileSystem;
-        rmSync(this.places.hosts, { recursive: true, force: true });
-        const files = filesOf(this.spec, this.node, {
-            cgroup,
-            snapshotter: isOverlay ? "native" : "overlayfs",
-        });
-        for (const [file, content] of Object.entries(files)) writePrivate(file, content);
-
-        const kubernetes = (program: Program, ready?: () => Promise<boolean>) =>
-            this.start(program, [join(tools.kubernetes, program)], ready);
-        const control = this.startEtcd().then(() =>
-            kubernetes("kube-apiserver", async () => (await this.get("/readyz")) === "ok"),
+    const start = (program: Program, more: Partial<ProcessSpec> = {}) => {
+        const flags = Object.entries(flagsOf(spec, node)[program]).map(
+            ([flag, value]) => `--${flag}=${value}`,
         );
-        const runtime = this.startContainerd();
-        // All of them end in any case, so that what stops after a failure stops everything.
-        const results = await Promise.allSettled([
-            control.then(() => kubernetes("kube-controller-manager")),
-            control.then(() => kubernetes("kube-scheduler")),
-            control.then(() => kubernetes("kube-proxy")),
-            Promise.all([control, runtime]).then(() => kubernetes("kubelet", () => this.isReady())),
-        ]);
-        for (const result of results) if (result.status === "rejected") throw result.reason;
-        await this.dispatcher.close();
-    }
-
-    private startEtcd(): Promise<void> {
-        // It makes its sockets where it runs, and does not replace old ones.
-        const enter = 'cd "$0" && rm -f etcd:* && exec "$@"';
-        const command = ["sh", "-c", enter, this.spec.runDirectory, join(this.bin, "etcd")];
-        return this.start("etcd", command, () => answers(this.places.etcd));
-    }
-
-    private async startContainerd(): Promise<void> {
-        // It finds its shims on PATH.
-        const env = { PATH: `${this.bin}:/usr/sbin:/usr/bin:/sbin:/bin` };
-        const command = [join(this.bin, "containerd")];
-        await this.start("containerd", command, () => answers(this.places.containerd), env);
-        await this.importPauseImage();
-    }
-
-    /** The container that holds a pod's namespaces only has to stay: busybox does, and needs no download. */
-    private async importPauseImage(): Promise<void> {
-        const done = join(this.spec.directory, "containerd", "pause-image");
-        if (existsSync(done)) return;
-        const platform = { architecture: process.arch === "x64" ? "amd64" : process.arch, os: "linux" };
-        const wait = ["/busybox", "sh", "-c", "trap exit TERM; sleep 2147483647 & wait"];
-        const config = {
-            ...platform,
-            config: { Cmd: wait },
-            rootfs: { type: "layers", diff_ids: ["LAYER"] },
-        };
-        const manifest = [{ Config: "config.json", RepoTags: [pauseImage], Layers: ["layer.tar"] }];
-        const script = `
-            tar -C "$bin" -cf layer.tar busybox
-            echo "$config" | sed "s/LAYER/sha256:$(sha256sum layer.tar | cut -c 1-64)/" > config.json
-            echo "$manifest" > manifest.json
-            tar -cf image.tar manifest.json config.json layer.tar
-            "$bin/ctr" --address "$address" --namespace k8s.io images import image.tar
-        `;
-        const cwd = mkdtempSync(join(this.spec.directory, "pause-image-"));
-        const env = {
-            PATH: process.env.PATH,
-            address: this.places.containerd,
-            bin: this.bin,
-            config: JSON.stringify(config),
-            manifest: JSON.stringify(manifest),
-        };
-        await run("sh", ["-ec", script], { cwd, env });
-        rmSync(cwd, { recursive: true });
-        writePrivate(done, "");
-    }
-
-    private start(
-        program: Program,
-        [command = "", ...args]: string[],
-        ready: () => Promise<boolean> = async () => true,
-        env: Record<string, string> = {},
-    ): Promise<void> {
-        const { network, mounts } = this.node;
-        for (const [flag, value] of Object.entries(flagsOf(this.spec, this.node)[program]))
-            args.push(`--${flag}=${value}`);
-        const name = `${this.spec.name}-${program}`;
-        return this.processes.start({ name, command, args, env, network, mounts, ready });
-    }
-
-    private async isReady(): Promise<boolean> {
-        const { spec, status } = (await this.get(`/api/v1/nodes/${nodeName}`)) as NodeObject;
-        const { items } = (await this.get("/api/v1/pods")) as { items: PodObject[] };
-        // The API server still has what kubelet said before the last stop.
-        const isNew = (time = "") => Date.parse(time) > this.since - 1000;
-        const isPodKnown = ({ status }: PodObject) =>
-            !isTrue(status.conditions) ||
-            !status.containerStatuses?.some(({ state }) => state.running && !isNew(state.running.startedAt));
-        const heartbeat = status.conditions?.find(({ type }) => type === "Ready")?.lastHeartbeatTime;
-        return (
-            isTrue(status.conditions) && isNew(heartbeat) && !spec.taints?.length && items.every(isPodKnown)
-        );
-    }
-
-    /** Asks the API server. Throws where the answer is not 200. */
-    private async get(path: string): Promise<unknown> {
-        const { statusCode, body } = await request(`${serverOf(this.node)}${path}`, {
-            dispatcher: this.dispatcher,
-        });
-        const text = await body.text();
-        if (statusCode !== 200) throw new Error(`${path}: ${statusCode} ${text}`);
-        return text.startsWith("{") ? JSON.parse(text) : text;
-    }
-}
-
-interface Condition {
-    type: string;
-    status: string;
-    lastHeartbeatTime?: string;
-}
-interface NodeObject {
-    spec: { taints?: unknown[] };
-    status: { conditions?: Condition[] };
-}
-interface PodObject {
-    status: {
-        conditions?: Condition[];
-        containerStatuses?: { state: { running?: { startedAt: string } } }[];
+        const { command = join(tools.kubernetes, program), args = [] } = more;
+        const name = `${spec.name}-${program}`;
+        return processes.start({ ...more, name, command, args: [...args, ...flags], namespaces: node });
     };
+    // It makes its sockets where it runs, and does not replace old ones.
+    const enter = 'cd "$0" && rm -f etcd:* && exec "$@"';
+    const etcd = start("etcd", {
+        command: "sh",
+        args: ["-c", enter, spec.runDirectory, join(bin, "etcd")],
+        ready: () => answers(places.etcd),
+    });
+    const control = etcd.then(() =>
+        start("kube-apiserver", { ready: async () => !!(await client.call("GET", "/readyz")) }),
+    );
+    const runtime = start("containerd", {
+        command: join(bin, "containerd"),
+        // It finds its shims on PATH.
+        env: { PATH: `${bin}:/usr/sbin:/usr/bin:/sbin:/bin` },
+        ready: () => answers(places.containerd),
+    }).then(() => importPauseImage(places.containerd, bin, directory));
+    // All of them end in any case, so that what stops after a failure stops everything.
+    const results = await Promise.allSettled([
+        control.then(() => start("kube-controller-manager")),
+        control.then(() => start("kube-scheduler")),
+        control.then(() => start("kube-proxy")),
+        Promise.all([control, runtime]).then(() =>
+            start("kubelet", { ready: () => isNodeReady(client, since) }),
+        ),
+    ]);
+    for (const result of results) if (result.status === "rejected") throw result.reason;
 }
 
-const isTrue = (conditions: Condition[] = []) =>
-    conditions.some(({ type, status }) => type === "Ready" && status === "True");
+/** The container that holds a pod's namespaces only has to stay: busybox does, and needs no download. */
+async function importPauseImage(address: string, bin: string, directory: string): Promise<void> {
+    const config = {
+        architecture: process.arch === "x64" ? "amd64" : process.arch,
+        os: "linux",
+        config: { Cmd: ["/busybox", "sh", "-c", "trap exit TERM; sleep 2147483647 & wait"] },
+        rootfs: { type: "layers", diff_ids: ["LAYER"] },
+    };
+    const manifest = [{ Config: "config.json", RepoTags: [pauseImage], Layers: ["layer.tar"] }];
+    const script = `
+        tar -C "$bin" -cf layer.tar busybox
+        echo "$config" | sed "s/LAYER/sha256:$(sha256sum layer.tar | cut -c 1-64)/" > config.json
+        echo "$manifest" > manifest.json
+        tar -cf image.tar manifest.json config.json layer.tar
+        "$bin/ctr" --address "$address" --namespace k8s.io images import image.tar
+    `;
+    const cwd = mkdtempSync(join(directory, "pause-image-"));
+    const texts = { config: JSON.stringify(config), manifest: JSON.stringify(manifest) };
+    await run("sh", ["-ec", script], { cwd, env: { PATH: process.env.PATH, address, bin, ...texts } });
+    rmSync(cwd, { recursive: true });
+}
+
+/** Whether the node and its pods are as they are now: the API server still has what kubelet said before the last stop. */
+async function isNodeReady(client: KubernetesClient, since: number): Promise<boolean> {
+    const { spec, status } = await client.call("GET", `/api/v1/nodes/${nodeName}`);
+    const { items } = await client.call("GET", "/api/v1/pods");
+    const isNew = (time: string) => Date.parse(time) > since - 1000;
+    const isPodKnown = ({ status }: KubernetesObject) =>
+        !isReady(status) ||
+        !status.containerStatuses?.some(
+            ({ state }: KubernetesObject) => state.running && !isNew(state.running.startedAt),
+        );
+    const heartbeat = status.conditions.find(({ type }: KubernetesObject) => type === "Ready");
+    return (
+        isReady(status) &&
+        isNew(heartbeat.lastHeartbeatTime) &&
+        !spec.taints?.length &&
+        items.every(isPodKnown)
+    );
+}
 
 /** True where something listens on the socket. */
-function answers(socket: string): Promise<boolean> {
-    return new Promise((resolve) => {
-        const client = connect(socket, () => resolve(true)).once("error", () => resolve(false));
-        client.once("connect", () => client.destroy());
-    });
+async function answers(socket: string): Promise<boolean> {
+    const client = createConnection(socket);
+    await once(client, "connect");
+    client.destroy();
+    return true;
 }

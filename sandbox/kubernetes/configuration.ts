@@ -60,13 +60,18 @@ export function kubeconfig(
 ): string {
     const base64 = (text: string) => Buffer.from(text).toString("base64");
     const user = { "client-certificate-data": base64(certificate), "client-key-data": base64(key) };
-    const cluster = { server, "certificate-authority-data": base64(authority) };
+    return kubeconfigOf(name, { server, "certificate-authority-data": base64(authority) }, user);
+}
+
+/** A kubeconfig with one context; without a user it carries no credential. */
+export function kubeconfigOf(name: string, cluster: object, user?: object): string {
+    const context = { cluster: name, user: user && name };
     const config = {
         apiVersion: "v1",
         kind: "Config",
         clusters: [{ name, cluster }],
-        users: [{ name, user }],
-        contexts: [{ name, context: { cluster: name, user: name } }],
+        users: user && [{ name, user }],
+        contexts: [{ name, context }],
         "current-context": name,
     };
     return `${JSON.stringify(config, undefined, 2)}\n`;

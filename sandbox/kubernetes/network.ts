@@ -6,35 +6,31 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
-/** A cluster's addresses: one block of 1,024 that no route of the host touches. */
-export interface Addresses {
-    /** The host's end of the link. */
-    gateway: string;
-    /** The node's end of the link; Kubernetes' API server answers here. */
-    node: string;
-    /** Pods, as CIDR. */
-    pods: string;
-    /** Services, as CIDR. */
-    services: string;
-    /** Cluster IP of the Service `kubernetes`. */
-    api: string;
-    /** Cluster IP that AKS gives its DNS Service. */
-    dns: string;
-}
-
 /** Blocks of 1,024 addresses in 10.224.0.0/12, where AKS puts its virtual network and its pods by default. */
 const blockCount = 1024;
 const start = parse("10.224.0.0");
 
+/** A cluster's addresses: one block that no route of the host touches. */
+export type Addresses = ReturnType<typeof addressesOf>;
+
 /** The addresses of a block. */
-export function addressesOf(block: number): Addresses {
-    const address = (offset: number) => format(start + block * 1024 + offset);
+export function addressesOf(block: number) {
+    const address = (offset: number) => {
+        const value = start + block * 1024 + offset;
+        return [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join(".");
+    };
     return {
+        /** The host's end of the link. */
         gateway: address(1),
+        /** The node's end of the link; Kubernetes' API server answers here. */
         node: address(2),
+        /** Pods, as CIDR. */
         pods: `${address(256)}/24`,
+        /** Services, as CIDR. */
         services: `${address(512)}/24`,
+        /** Cluster IP of the Service `kubernetes`. */
         api: address(512 + 1),
+        /** Cluster IP that AKS gives its DNS Service. */
         dns: address(512 + 10),
     };
 }
@@ -102,7 +98,7 @@ async function make({ id, directory, runDirectory, ports }: NamespacesSpec): Pro
     const block: number = kept ? JSON.parse(readFileSync(file, "utf8")).block : chooseBlock(directory, taken);
     const addresses = addressesOf(block);
     if (kept && isTaken(block, taken)) {
-        const network = `${format(start + block * 1024)}/22`;
+        const network = addresses.gateway.replace(/1$/, "0/22");
         throw new Error(
             `A route of this machine covers the cluster's addresses ${network}; remove it (see \`ip route\`).`,
         );
@@ -206,8 +202,4 @@ async function shell(script: string, environment: Record<string, string> = {}): 
 
 function parse(address: string): number {
     return address.split(".").reduce((value, part) => value * 256 + Number(part), 0);
-}
-
-function format(value: number): string {
-    return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join(".");
 }

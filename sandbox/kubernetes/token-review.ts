@@ -3,6 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { json } from "node:stream/consumers";
 import type { Identity } from "../identity";
+import { kubeconfigOf } from "./configuration";
 
 /** Application id of "Azure Kubernetes Service AAD Server", whom tokens for AKS's API servers are for, in every tenant. */
 const audience = "6dae42f8-4368-4678-94ff-3960e28e3630";
@@ -50,13 +51,4 @@ export async function serveTokenReview(
 }
 
 /** What tells an API server where the webhook is: a kubeconfig without a credential. */
-export function tokenReviewKubeconfig(server: string): string {
-    const name = "token-review";
-    return JSON.stringify({
-        apiVersion: "v1",
-        kind: "Config",
-        clusters: [{ name, cluster: { server } }],
-        contexts: [{ name, context: { cluster: name } }],
-        "current-context": name,
-    });
-}
+export const tokenReviewKubeconfig = (server: string): string => kubeconfigOf("token-review", { server });
