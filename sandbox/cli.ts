@@ -1,23 +1,15 @@
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
-import { request } from "node:http";
 import { join, relative } from "node:path";
-import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Agent, request } from "undici";
 import { writePrivate } from "./certificates";
 import { dockerAnswers } from "./docker";
-import {
-    defaultStack,
-    engineEnvironment,
-    layOutEngine,
-    makeStacks,
-    pulumi,
-    selectDefaultStack,
-} from "./engine";
+import { defaultStack, engineEnvironment, layOutEngine, makeStack, pulumi, stackNames } from "./engine";
 import { checkout, home, id, makeHome, paths } from "./home";
 import { mirrorCheckout } from "./mirror";
 import { cleanUp } from "./processes";
-import { duration } from "./progress";
+import { duration, lastLines } from "./progress";
 import { showResult, showStacks } from "./result";
 import { installTools } from "./tools";
 
@@ -25,21 +17,16 @@ import { installTools } from "./tools";
 
 const authority = join(paths.certificates, "authority.crt");
 
+// Some commands take as long as a download or a build.
+const dispatcher = new Agent({ connect: { socketPath: paths.control }, headersTimeout: 0 });
+
 /** Sends a command to the services process. @throws Error with what it says, or ENOENT/ECONNREFUSED where there is none. */
 async function control<T>(command: string, body: object = {}): Promise<T> {
-    return await new Promise<T>((resolve, reject) => {
-        const call = request(
-            { socketPath: paths.control, path: `/${command}`, method: "POST" },
-            async (response) => {
-                const answer = JSON.parse(await text(response));
-                if (response.statusCode === 200) resolve(answer);
-                else
-                    reject(new Error(answer.error ?? `the services process answered ${response.statusCode}`));
-            },
-        );
-        call.on("error", reject);
-        call.end(JSON.stringify(body));
-    });
+    const options = { dispatcher, method: "POST", body: JSON.stringify(body) } as const;
+    const answer = await request(`http://services/${command}`, options);
+    const said = (await answer.body.json()) as T & { error?: string };
+    if (answer.statusCode === 200) return said;
+    throw new Error(said.error ?? `the services process answered ${answer.statusCode}`);
 }
 
 interface Status {
@@ -75,7 +62,8 @@ async function bringUp(): Promise<NodeJS.ProcessEnv> {
     // The stand-in waits for the base image by itself.
     if (JSON.parse(readFileSync(paths.tools, "utf8")).plugins.docker) await control("docker");
     const environment = engineEnvironment(authority, running.dockerSocket);
-    await selectDefaultStack(environment);
+    // Whoever renames it is not given it again.
+    if (stackNames().length === 0) await makeStack(environment, defaultStack);
     return environment;
 }
 
@@ -89,29 +77,20 @@ async function startServices(): Promise<Status> {
     });
     closeSync(log);
     child.unref();
-    const ended = new Promise<never>((_, reject) =>
-        child.once("exit", (code) => {
-            const last = readFileSync(file, "utf8").trimEnd().split("\n").slice(-15).join("\n");
-            reject(
-                new Error(
-                    `The sandbox's services ended with exit code ${code}:\n${last}\nThe whole log is ${file}`,
-                ),
-            );
-        }),
+    while (child.exitCode === null && child.signalCode === null) {
+        const running = await status();
+        if (running) return running;
+        await sleep(50);
+    }
+    throw new Error(
+        `The sandbox's services ended with ${child.signalCode ?? `exit code ${child.exitCode}`}:\n` +
+            `${lastLines(readFileSync(file, "utf8"))}The whole log is ${file}`,
     );
-    const answers = async () => {
-        for (;;) {
-            const running = await status();
-            if (running) return running;
-            await sleep(50);
-        }
-    };
-    return await Promise.race([answers(), ended]);
 }
 
 async function start(): Promise<number> {
     const environment = await bringUp();
-    await selectDefaultStack(environment, true);
+    await makeStack(environment, defaultStack);
     const code = await pulumi(["up", "--yes", "--skip-preview", "--stack", defaultStack], environment);
     if (code === 0) await showResult(environment);
     return code;
@@ -132,7 +111,7 @@ async function run(args: string[]): Promise<number> {
 async function promote(args: string[]): Promise<number> {
     const environment = await bringUp();
     const stacks = [defaultStack, "staging", "prod"];
-    await makeStacks(environment, stacks);
+    for (const stack of stacks) await makeStack(environment, stack, "--no-select");
     console.log("\nBefore:");
     await showStacks(environment, stacks);
     for (const stack of stacks) {

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { createWriteStream, existsSync, statSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { EnvHttpProxyAgent, fetch } from "undici";
 import { cacheDirectory } from "./cache";
 import type { Report } from "./progress";
 
@@ -12,8 +12,6 @@ const hour = 3_600_000;
 
 /** Asks through the proxy that HTTPS_PROXY names, if any. */
 async function get(url: string, options: { method?: string; signal?: AbortSignal } = {}) {
-    // Loaded late: it is needed once, and this file at every start.
-    const { EnvHttpProxyAgent, fetch }: typeof import("undici") = require("undici");
     return fetch(url, { ...options, dispatcher: new EnvHttpProxyAgent() }).catch((error) => {
         throw new Error(
             `${url} cannot be reached (${error.cause?.message ?? error.message}). Run the command again.`,
@@ -57,15 +55,15 @@ export async function download(url: string, file: string, report: Report, checks
     const digest = createHash("sha256");
     const total = Number(response.headers.get("content-length") ?? 0);
     let done = 0;
-    const count = new Transform({
-        transform(chunk: Buffer, _encoding, next) {
+    const count = async function* (chunks: AsyncIterable<Uint8Array>) {
+        for await (const chunk of chunks) {
             digest.update(chunk);
             done += chunk.length;
             report(`downloads ${Math.round(done / 1e6)} of ${Math.round(total / 1e6)} MB`);
-            next(null, chunk);
-        },
-    });
-    await pipeline(Readable.fromWeb(response.body), count, createWriteStream(file));
+            yield chunk;
+        }
+    };
+    await pipeline(response.body, count, createWriteStream(file));
     const name = new URL(url).pathname.split("/").at(-1) ?? "";
     if (list && list.status !== 404 && checksumOf(await list.text(), name) !== digest.digest("hex"))
         throw new Error(

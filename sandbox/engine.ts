@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import {
     copyFileSync,
     existsSync,
@@ -30,23 +31,23 @@ const foreign = /^(PULUMI_|ARM_|AZURE_|KUBECONFIG$|DOCKER_|NODE_OPTIONS$)/;
  * @param port where the services process takes the calls of the provider stand-ins.
  */
 export function layOutEngine(tools: Tools, port: number): void {
-    const engine = join(paths.bin, "pulumi");
-    rmSync(engine, { force: true });
-    if (tools.pulumi.source === "compiled") {
-        // The engine looks for the language host beside its own file, so that must be here, not behind a link.
-        linkOrCopy(tools.pulumi.path, engine);
-        script(
-            join(paths.bin, "pulumi-language-nodejs"),
-            `exec node '${join(__dirname, "language-host.cjs")}' "$@"`,
-        );
-    } else {
-        symlinkSync(tools.pulumi.path, engine);
-        rmSync(join(paths.bin, "pulumi-language-nodejs"), { force: true });
-    }
+    rmSync(paths.bin, { recursive: true, force: true });
     script(
         join(paths.bin, "kubelogin"),
         `AKS_ACR_CONTROL='${paths.control}' exec '${process.execPath}' '${join(__dirname, "kubelogin.mjs")}' "$@"`,
     );
+    const engine = join(paths.bin, "pulumi");
+    if (tools.pulumi.source === "compiled") {
+        const host = join(__dirname, "language-host.cjs");
+        script(join(paths.bin, "pulumi-language-nodejs"), `exec node '${host}' "$@"`);
+        // The engine looks for the language host beside its own file, so that must be here, not behind a link.
+        try {
+            linkSync(tools.pulumi.path, engine);
+        } catch {
+            // Another file system has no hard links to this one.
+            copyFileSync(tools.pulumi.path, engine);
+        }
+    } else symlinkSync(tools.pulumi.path, engine);
     rmSync(join(paths.pulumi, "plugins"), { recursive: true, force: true });
     const plugins = { "azure-native": undefined, ...tools.plugins };
     for (const [name, vendors] of Object.entries(plugins)) {
@@ -72,17 +73,8 @@ function standIn(name: string, port: number): string {
     ].join("\n");
 }
 
-function linkOrCopy(source: string, target: string): void {
-    try {
-        linkSync(source, target);
-    } catch {
-        // Another file system has no hard links to this one.
-        copyFileSync(source, target);
-    }
-}
-
 function script(file: string, body: string): void {
-    mkdirSync(dirname(file), { recursive: true });
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     writeFileSync(file, `#!/bin/bash\n${body}\n`, { mode: 0o755 });
 }
 
@@ -112,7 +104,7 @@ export function engineEnvironment(
 }
 
 /** Runs `pulumi` in the sandbox on the user's terminal; resolves to its exit code. */
-export function pulumi(
+export async function pulumi(
     args: string[],
     environment: NodeJS.ProcessEnv,
     output: "inherit" | "ignore" = "inherit",
@@ -125,37 +117,28 @@ export function pulumi(
     // The engine gets the terminal's Ctrl-C itself and ends in good order; this process must outlive it.
     const ignore = () => undefined;
     process.on("SIGINT", ignore);
-    return new Promise((resolve, reject) => {
-        child.on("error", reject);
-        child.on("exit", (code) => {
-            process.off("SIGINT", ignore);
-            resolve(code ?? 1);
-        });
-    });
+    try {
+        const [code] = await once(child, "exit");
+        return code ?? 1;
+    } finally {
+        process.off("SIGINT", ignore);
+    }
 }
 
 /** Names of the stacks there are. */
-function stackNames(): string[] {
+export function stackNames(): string[] {
     const directory = join(paths.state, ".pulumi", "stacks", "aks-acr");
     const files = existsSync(directory) ? readdirSync(directory) : [];
     return files.filter((name) => name.endsWith(".json")).map((name) => name.slice(0, -".json".length));
 }
 
-/** Makes those of the stacks that are not there, each with the settings of its file in the checkout. */
-export async function makeStacks(environment: NodeJS.ProcessEnv, names: string[]): Promise<void> {
-    for (const name of names.filter((each) => !stackNames().includes(each))) {
-        const code = await pulumi(["stack", "init", name, "--no-select"], environment, "ignore");
-        if (code !== 0) throw new Error(`pulumi stack init ended with exit code ${code}; see above.`);
-    }
-}
-
-/**
- * Makes the default stack and selects it where there is none: no stack at all, for whoever renames it is not given it
- * again; or, where it is `needed`, no default stack.
- */
-export async function selectDefaultStack(environment: NodeJS.ProcessEnv, needed = false): Promise<void> {
-    const names = stackNames();
-    if (needed ? names.includes(defaultStack) : names.length > 0) return;
-    const code = await pulumi(["stack", "select", "--create", defaultStack], environment, "ignore");
-    if (code !== 0) throw new Error(`pulumi stack select ended with exit code ${code}; see above.`);
+/** Makes a stack that is not there, with the settings of its file in the checkout, and selects it unless told otherwise. */
+export async function makeStack(
+    environment: NodeJS.ProcessEnv,
+    name: string,
+    ...options: "--no-select"[]
+): Promise<void> {
+    if (stackNames().includes(name)) return;
+    const code = await pulumi(["stack", "init", name, ...options], environment, "ignore");
+    if (code !== 0) throw new Error(`pulumi stack init ended with exit code ${code}; see above.`);
 }

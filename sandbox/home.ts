@@ -14,39 +14,32 @@ export const id = createHash("sha256").update(home).digest("hex").slice(0, 8);
 /** Sockets, in a short path because a socket's may have 107 characters at most; gone after `npm stop`. */
 export const runDirectory = `/run/aks-acr/${id}`;
 
+/** Made by `makeHome`; what is in them follows from their names. */
+const directories = [
+    "bin",
+    "certificates",
+    "clusters",
+    "docker",
+    "logs",
+    "project",
+    "pulumi",
+    "registries",
+    "state",
+] as const;
+type Directories = Record<(typeof directories)[number], string>;
+
 /** Files and directories of the sandbox, by what they hold. */
 export const paths = {
+    ...(Object.fromEntries(directories.map((name) => [name, join(home, name)])) as Directories),
     azure: join(home, "azure.json"),
-    bin: join(home, "bin"),
-    certificates: join(home, "certificates"),
-    clusters: join(home, "clusters"),
-    docker: join(home, "docker"),
     dockerConfiguration: join(home, "docker-config"),
-    logs: join(home, "logs"),
     passphrase: join(home, "passphrase"),
-    project: join(home, "project"),
-    pulumi: join(home, "pulumi"),
-    registries: join(home, "registries"),
-    state: join(home, "state"),
     tools: join(home, "tools.json"),
     control: join(runDirectory, "control.sock"),
 };
 
 /** Makes the directories, readable by their owner only. */
 export function makeHome(): void {
-    mkdirSync(home, { recursive: true, mode: 0o700 });
-    for (const name of [
-        "bin",
-        "certificates",
-        "clusters",
-        "docker",
-        "logs",
-        "project",
-        "pulumi",
-        "registries",
-        "state",
-    ]) {
-        mkdirSync(join(home, name), { recursive: true, mode: 0o700 });
-    }
-    mkdirSync(runDirectory, { recursive: true, mode: 0o700 });
+    for (const directory of [home, runDirectory, ...directories.map((name) => paths[name])])
+        mkdirSync(directory, { recursive: true, mode: 0o700 });
 }
