@@ -16,24 +16,23 @@ const children = new Set();
 const { positionals } = parseArgs({ strict: false, allowPositionals: true });
 const engineAddress = positionals.at(-1) ?? "";
 
-function start(file, args, options, entry) {
-    const resolve = createRequire(`${entry}/package.json`).resolve;
-    const nodeArguments = (options.nodeargs ?? "").split(" ").filter(Boolean);
-    return (environment, stdio) => {
-        const child = spawn(process.execPath, [...nodeArguments, resolve(file), ...args], {
-            cwd: entry,
-            env: { ...process.env, ...environment },
-            stdio,
-        });
-        children.add(child);
-        child.on("exit", () => children.delete(child));
-        return child;
-    };
+/** Runs a file of an npm package that the program has, in the program's directory. */
+function start(file, args, info, environment, output) {
+    const cwd = info.getProgramDirectory();
+    const { nodeargs = "" } = optionsOf(info);
+    const resolved = createRequire(`${cwd}/package.json`).resolve(file);
+    const nodeArguments = nodeargs.split(" ").filter(Boolean);
+    const env = { ...process.env, ...environment };
+    const stdio = ["ignore", output, output];
+    const child = spawn(process.execPath, [...nodeArguments, resolved, ...args], { cwd, env, stdio });
+    children.add(child);
+    return child.on("exit", () => children.delete(child));
 }
+
+const optionsOf = (info) => info.getOptions()?.toJavaScript() ?? {};
 
 function run({ request }, callback) {
     const info = request.getInfo();
-    const options = info.getOptions()?.toJavaScript() ?? {};
     const args = [
         `--monitor=${request.getMonitorAddress()}`,
         `--engine=${engineAddress}`,
@@ -46,19 +45,12 @@ function run({ request }, callback) {
         info.getEntryPoint(),
         ...request.getArgsList(),
     ];
-    const child = start(
-        "@pulumi/pulumi/cmd/run",
-        args,
-        options,
-        info.getProgramDirectory(),
-    )(
-        {
-            PULUMI_NODEJS_TYPESCRIPT: String(options.typescript ?? true),
-            PULUMI_CONFIG: JSON.stringify(Object.fromEntries(request.getConfigMap().toObject(true))),
-            PULUMI_CONFIG_SECRET_KEYS: JSON.stringify(request.getConfigsecretkeysList()),
-        },
-        ["ignore", "inherit", "inherit"],
-    );
+    const environment = {
+        PULUMI_NODEJS_TYPESCRIPT: String(optionsOf(info).typescript ?? true),
+        PULUMI_CONFIG: JSON.stringify(Object.fromEntries(request.getConfigMap().toObject(true))),
+        PULUMI_CONFIG_SECRET_KEYS: JSON.stringify(request.getConfigsecretkeysList()),
+    };
+    const child = start("@pulumi/pulumi/cmd/run", args, info, environment, "inherit");
     child.on("exit", (code, signal) => {
         const response = new language.RunResponse();
         if (code === alreadyReported) response.setBail(true);
@@ -67,23 +59,14 @@ function run({ request }, callback) {
     });
 }
 
-/** Runs a plugin that is written in TypeScript; the engine asks for policy packs this way. */
+/** Runs a policy pack; the engine asks for no other plugin that is written in TypeScript. */
 function runPlugin(call) {
-    const { request } = call;
-    const info = request.getInfo();
-    const options = info.getOptions()?.toJavaScript() ?? {};
-    const file =
-        request.getKind() === "analyzer"
-            ? "@pulumi/pulumi/cmd/run-policy-pack"
-            : "@pulumi/pulumi/cmd/run-plugin";
-    const args = [...request.getArgsList(), info.getProgramDirectory()];
-    const environment = Object.fromEntries(request.getEnvList().map((entry) => entry.split(/=(.*)/s, 2)));
-    const child = start(
-        file,
-        args,
-        options,
-        info.getProgramDirectory(),
-    )(environment, ["ignore", "pipe", "pipe"]);
+    const info = call.request.getInfo();
+    const args = [...call.request.getArgsList(), info.getProgramDirectory()];
+    const environment = Object.fromEntries(
+        call.request.getEnvList().map((entry) => entry.split(/=(.*)/s, 2)),
+    );
+    const child = start("@pulumi/pulumi/cmd/run-policy-pack", args, info, environment, "pipe");
     const send = (set, value) => {
         const response = new language.RunPluginResponse();
         response[set](value);

@@ -46,13 +46,9 @@ const commandPackages = {
     ip: "iproute2",
     nsenter: "util-linux",
 };
-const kubernetesCommands = [
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-];
+const kubernetesCommands = "kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy".split(
+    " ",
+);
 /** The first Go that fetches by itself the newer one that a go.mod asks for ("Go Toolchains"). */
 const oldestGo = "1.21";
 /** Bytes that both compilations took in their caches, and their results. */
@@ -80,43 +76,32 @@ export function requiredVersion(goMod: string, module: string): string {
 export function machineProblems(machine = thisMachine()): string[] {
     const container = 'docker run --privileged -it -v "$PWD":/work -w /work node:24-bookworm npm start';
     if (machine.platform !== "linux") return [`It needs Linux. Run it in a container: ${container}`];
-    return unmet([
-        [atLeast(machine.node, "20.20"), `Node.js ${machine.node} is too old. Install 20.20 or newer.`],
-        [
-            machine.architecture in architectures,
+    return [
+        atLeast(machine.node, "20.20") || `Node.js ${machine.node} is too old. Install 20.20 or newer.`,
+        machine.architecture in architectures ||
             `Use an x64 or arm64 machine; this is ${machine.architecture}.`,
-        ],
-        [machine.root, "It must run as root. Repeat the command with sudo, or in a container."],
-        [
-            machine.capable || !machine.root,
+        machine.root || "It must run as root. Repeat the command with sudo, or in a container.",
+        machine.capable ||
+            !machine.root ||
             "It may not set up networks. Start this container with --privileged.",
-        ],
-        [
-            machine.debian,
+        machine.debian ||
             `It takes parts from Debian or Ubuntu packages. Run it in a container: ${container}`,
-        ],
-    ]);
+    ].filter((problem) => problem !== true);
 }
 
 async function compilingProblems(): Promise<string[]> {
     await mkdir(cacheDirectory(), { recursive: true });
     const { bavail, bsize } = await statfs(cacheDirectory());
     const why = "get.pulumi.com or dl.k8s.io is out of reach, so Pulumi or Kubernetes is compiled";
-    return unmet([
-        [!!(await findGo()), `${why}, with Go. Install Go ${oldestGo} or newer, see go.dev/doc/install.`],
-        [
-            bavail * bsize > spaceToCompile,
+    return [
+        !!(await findGo()) || `${why}, with Go. Install Go ${oldestGo} or newer, see go.dev/doc/install.`,
+        bavail * bsize > spaceToCompile ||
             `${why}, in 9 GB. Free some, or set XDG_CACHE_HOME to a larger disk.`,
-        ],
-    ]);
+    ].filter((problem) => problem !== true);
 }
 
-const unmet = (conditions: [met: boolean, problem: string][]) =>
-    conditions.flatMap(([met, problem]) => (met ? [] : [problem]));
-
 function refuse(problems: string[]): void {
-    const list = problems.map((problem) => `\n- ${problem}`).join("");
-    if (list) throw new Error(`The sandbox cannot start.${list}`);
+    if (problems.length > 0) throw new Error(["The sandbox cannot start.", ...problems].join("\n- "));
 }
 
 function thisMachine() {
@@ -133,9 +118,9 @@ function thisMachine() {
     };
 }
 
-/** The first file of that name that can be executed, in PATH or in `more`. */
-function findCommand(name: string, more = ["/usr/sbin", "/sbin"]): string | undefined {
-    const directories = [...(process.env.PATH ?? "").split(delimiter), ...more].filter(Boolean);
+/** The first file of that name that can be executed, in PATH or where PATH may lack it. */
+function findCommand(name: string): string | undefined {
+    const directories = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin"].filter(Boolean);
     return directories.map((directory) => join(directory, name)).find(executable);
 }
 
@@ -168,12 +153,12 @@ function plan<T>(name: string, result: T, title: string, make: Make, compiles = 
 }
 
 /** Compiles commands of the Go module in tools/; one compilation at a time, for each takes all cores. */
-function compile(module: string, commands: string[], variables: Record<string, string>): Make {
-    const flags = Object.entries(variables).map(([name, value]) => `-X ${name}=${value}`);
+function compile(module: string, commands: string[], variables: string[]): Make {
+    const flags = ["-s", "-w", ...variables.map((variable) => `-X ${variable}`)].join(" ");
     return (directory, report) =>
         locked("go", report, async () => {
             report("compiles");
-            const args = ["build", "-v", "-o", `${directory}/`, "-ldflags", `-s -w ${flags.join(" ")}`];
+            const args = ["build", "-v", "-o", `${directory}/`, "-ldflags", flags];
             await run((await findGo()) ?? "go", [...args, ...commands], {
                 cwd: join(__dirname, "tools", module),
                 environment: { GOWORK: "off", GOTOOLCHAIN: process.env.GOTOOLCHAIN ?? "auto" },
@@ -213,17 +198,8 @@ const goMod = (module: string) => readFileSync(join(__dirname, "tools", module, 
 export async function planEngine(): Promise<Plan<Engine>> {
     const module = "github.com/pulumi/pulumi";
     const source = requiredVersion(goMod("pulumi"), `${module}/pkg/v3`);
-    const path = findCommand("pulumi", []);
-    const host = (file: string) => join(dirname(file), "pulumi-language-nodejs");
-    if (path && (executable(host(path)) || executable(host(realpathSync(path))))) {
-        const quiet = {
-            PULUMI_SKIP_UPDATE_CHECK: "true",
-            PULUMI_HOME: join(cacheDirectory(), "pulumi-home"),
-        };
-        const asked = execute(path, ["version"], { env: { ...process.env, ...quiet } });
-        const version = (await asked.catch(() => ({ stdout: "" }))).stdout.trim().replace(/^v/, "");
-        if (atLeast(version, source)) return { result: { path, version, source: "found" } };
-    }
+    const found = await findEngine();
+    if (found && atLeast(found.version, source)) return { result: found };
     const planned = (version: string, how: "downloaded" | "compiled", title: string, make: Make) => {
         const name = `pulumi-${version}-${how}`;
         const result: Engine = { path: join(cacheDirectory(), name, "pulumi"), version, source: how };
@@ -234,11 +210,22 @@ export async function planEngine(): Promise<Plan<Engine>> {
     const url = `${releases}/pulumi-v${release}-linux-${process.arch}.tar.gz`;
     const unpack = unpackArchive(url, 1, `${releases}/pulumi-${release}-checksums.txt`);
     const downloaded = planned(release, "downloaded", `Pulumi ${release}`, unpack);
-    const version = { [`${module}/sdk/v3/go/common/version.Version`]: `v${source}` };
-    const build = compile("pulumi", [`${module}/pkg/v3/cmd/pulumi`], version);
+    const variables = [`${module}/sdk/v3/go/common/version.Version=v${source}`];
+    const build = compile("pulumi", [`${module}/pkg/v3/cmd/pulumi`], variables);
     const compiled = planned(source, "compiled", `Pulumi ${source} from source, about 5 min`, build);
-    if (!downloaded.job || !compiled.job) return downloaded.job ? compiled : downloaded;
-    return (await reachable(url)) ? downloaded : compiled;
+    const isWanted = !downloaded.job || (compiled.job && (await reachable(url)));
+    return isWanted ? downloaded : compiled;
+}
+
+/** The user's own CLI, if the language host is beside it. */
+async function findEngine(): Promise<Engine | undefined> {
+    const path = findCommand("pulumi");
+    const hasHost = (file: string) => executable(join(dirname(file), "pulumi-language-nodejs"));
+    if (!path || !(hasHost(path) || hasHost(realpathSync(path)))) return undefined;
+    const quiet = { PULUMI_SKIP_UPDATE_CHECK: "true", PULUMI_HOME: join(cacheDirectory(), "pulumi-home") };
+    const asked = execute(path, ["version"], { env: { ...process.env, ...quiet } });
+    const { stdout } = await asked.catch(() => ({ stdout: "" }));
+    return { path, version: stdout.trim().replace(/^v/, ""), source: "found" };
 }
 
 /** The vendor's plugin where the user has it or it can be downloaded; else undefined, for the stand-in. */
@@ -268,13 +255,9 @@ export async function planKubernetes(): Promise<Plan<string>> {
         }
     });
     if (!downloaded.job || (await reachable(`${releases}/kubelet`))) return downloaded;
-    const [major = "", minor = ""] = version.split(".");
-    const about = "k8s.io/component-base/version";
-    const variables = {
-        [`${about}.gitVersion`]: `v${version}`,
-        [`${about}.gitMajor`]: major,
-        [`${about}.gitMinor`]: minor,
-    };
+    const [major, minor] = version.split(".");
+    const values = [`gitVersion=v${version}`, `gitMajor=${major}`, `gitMinor=${minor}`];
+    const variables = values.map((value) => `k8s.io/component-base/version.${value}`);
     const commands = kubernetesCommands.map((command) => `k8s.io/kubernetes/cmd/${command}`);
     const build = compile("kubernetes", commands, variables);
     return plan(name, result, `Kubernetes ${version} from source, about 6 min`, build, true);
@@ -296,7 +279,7 @@ function planPackages(packages: string[]): Plan<string> {
  */
 export async function installTools({ docker, screen }: { docker: boolean; screen?: Screen }): Promise<Tools> {
     refuse(machineProblems());
-    const packages = planPackages([...nodePackages, ...(docker ? ["docker.io"] : [])]);
+    const packages = planPackages(docker ? [...nodePackages, "docker.io"] : nodePackages);
     const [engine, kubernetes, ...plugins] = await Promise.all([
         planEngine(),
         planKubernetes(),

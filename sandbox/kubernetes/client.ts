@@ -44,20 +44,6 @@ export interface KubernetesClient {
     ): Promise<KubernetesObject>;
 }
 
-interface Kubeconfig {
-    "current-context": string;
-    contexts: { name: string; context: { cluster: string; user: string } }[];
-    clusters: { name: string; cluster: { server: string; "certificate-authority-data": string } }[];
-    users: { name: string; user: User }[];
-}
-
-interface User {
-    "client-certificate-data"?: string;
-    "client-key-data"?: string;
-    token?: string;
-    exec?: Exec;
-}
-
 /** A command that prints a credential ("Authenticating", client-go credential plugins). */
 interface Exec {
     apiVersion: string;
@@ -76,10 +62,12 @@ const betweenTries = 250;
  * @param tries how often a request that met a closed door is made again.
  */
 export function connect(kubeconfig: string | object, tries = 20): KubernetesClient {
-    const config = (typeof kubeconfig === "string" ? load(kubeconfig) : kubeconfig) as Kubeconfig;
-    const context = named(config.contexts, config["current-context"])?.context;
-    const cluster = named(config.clusters, context?.cluster)?.cluster;
-    const user: User = named(config.users, context?.user)?.user ?? {};
+    const config = (typeof kubeconfig === "string" ? load(kubeconfig) : kubeconfig) as KubernetesObject;
+    const named = (kind: string, name: string) =>
+        config[`${kind}s`].find((each: KubernetesObject) => each.name === name)?.[kind];
+    const context = named("context", config["current-context"]);
+    const cluster = named("cluster", context?.cluster);
+    const user = named("user", context?.user) ?? {};
     if (!cluster) throw new Error("The kubeconfig names no cluster in its current context.");
     const pem = (value = "") => Buffer.from(value, "base64").toString() || undefined;
     const dispatcher = new Agent({
@@ -89,7 +77,9 @@ export function connect(kubeconfig: string | object, tries = 20): KubernetesClie
             key: pem(user["client-key-data"]),
         } as object,
     });
-    const bearer = user.exec ? tokenFrom(user.exec, cluster.server) : async () => user.token;
+    const bearer: () => Promise<string | undefined> = user.exec
+        ? tokenFrom(user.exec, cluster.server)
+        : async () => user.token;
     return {
         async call(method, path, { query = {}, body, contentType = "application/json" } = {}) {
             const token = await bearer();
@@ -128,9 +118,6 @@ export function connect(kubeconfig: string | object, tries = 20): KubernetesClie
     };
 }
 
-const named = <T extends { name: string }>(all: T[], name: string | undefined) =>
-    all.find((each) => each.name === name);
-
 /** Gives the token of a command, run anew where that has expired. The sandbox's own commands are found first. */
 function tokenFrom({ apiVersion, command, args, env }: Exec, server: string): () => Promise<string> {
     const info = { apiVersion, kind: "ExecCredential", spec: { interactive: false } };
@@ -147,7 +134,7 @@ function tokenFrom({ apiVersion, command, args, env }: Exec, server: string): ()
                 throw new Unreachable(`${command} gives no token for the cluster at ${server}: ${reason}`);
             },
         );
-        const { token, expirationTimestamp = "" } = (JSON.parse(stdout) as ExecCredential).status;
+        const { token, expirationTimestamp = "" } = JSON.parse(stdout).status;
         return { token, expires: Date.parse(expirationTimestamp) || Infinity };
     };
     let last: ReturnType<typeof ask> | undefined;
@@ -157,8 +144,4 @@ function tokenFrom({ apiVersion, command, args, env }: Exec, server: string): ()
         last = ask();
         return (await last).token;
     };
-}
-
-interface ExecCredential {
-    status: { token: string; expirationTimestamp?: string };
 }

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { certificateIn, writePrivate } from "../certificates";
 import { type Processes, type ProcessSpec, shimSockets, unmountBelow } from "../processes";
+import type { Tools } from "../tools";
 import { connect, isReady, type KubernetesClient, type KubernetesObject } from "./client";
 import {
     clients,
@@ -31,12 +32,7 @@ export interface ClusterSpec {
     directory: string;
     /** Sockets and what else ends with the processes; below /run, at most 70 characters. */
     runDirectory: string;
-    tools: {
-        /** Directory of kube-apiserver, kube-controller-manager, kube-scheduler, kubelet and kube-proxy. */
-        kubernetes: string;
-        /** Directory with `bin/` (containerd and its shims, ctr, runc, etcd, busybox) and `cni/`. */
-        packages: string;
-    };
+    tools: Pick<Tools, "kubernetes" | "packages">;
     registry: {
         /** Login servers are `127.0.0.1:<port>`; in the cluster these ports lead to the host's end of its network. */
         ports: number[];
@@ -68,7 +64,6 @@ export interface Cluster {
     destroy(): Promise<void>;
 }
 
-const longestSocketDirectory = 70;
 const overlayFileSystem = 0x794c7630;
 
 /**
@@ -81,8 +76,6 @@ const overlayFileSystem = 0x794c7630;
  */
 export async function startCluster(spec: ClusterSpec, processes: Processes): Promise<Cluster> {
     const { name, directory, runDirectory } = spec;
-    if (runDirectory.length > longestSocketDirectory)
-        throw new Error(`${runDirectory} is too long for sockets; choose a shorter name.`);
     for (const place of [directory, runDirectory]) mkdirSync(place, { recursive: true, mode: 0o700 });
     const stop = async () => {
         const sockets = await shimSockets(runDirectory);
