@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { locked, logOf } from "./cache";
@@ -46,34 +46,36 @@ export function dependencies(field: string): string[][] {
 /** Whether a package holds a shared library. */
 export const isLibrary = (name: string) => /^z?lib/.test(name);
 
+/** Unpacks the packages where it runs below `directory`, and prints what each depends on. */
+const unpack = `
+    for name in bin sbin lib lib64; do
+        mkdir -p "$directory/usr/$name"
+        ln -sfn "usr/$name" "$directory/$name"
+    done
+    for file in *.deb; do
+        dpkg-deb -f "$file" Depends
+        # Unlike dpkg-deb -x this follows links such as /bin -> usr/bin instead of replacing them.
+        dpkg-deb --fsys-tarfile "$file" | tar -x --keep-directory-symlink -C "$directory"
+    done
+`;
+
 /** Downloads packages and copies their files below `directory`; resolves to what they depend on. */
 export async function extract(packages: string[], directory: string, report: Report): Promise<string[][]> {
     const downloads = `${directory}.downloads`;
-    for (const name of ["bin", "sbin", "lib", "lib64"]) {
-        await mkdir(join(directory, "usr", name), { recursive: true });
-        await execute("ln", ["-sfn", `usr/${name}`, join(directory, name)]);
-    }
     await mkdir(downloads);
     await apt(["download", ...packages], downloads, report);
-    const needed: string[][] = [];
-    for (const file of await readdir(downloads)) {
-        const path = join(downloads, file);
-        needed.push(...dependencies((await execute("dpkg-deb", ["-f", path, "Depends"])).stdout));
-        // Unlike `dpkg-deb -x` this follows links such as /bin -> usr/bin instead of replacing them.
-        const copy = 'dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$1"';
-        await execute("sh", ["-c", copy, path, directory]);
-    }
+    const options = { cwd: downloads, env: { ...process.env, directory } };
+    const { stdout } = await execute("sh", ["-ec", unpack], options);
     await rm(downloads, { recursive: true });
-    return needed;
+    return stdout.split("\n").flatMap(dependencies);
 }
 
 /** Unpacks packages into `bin/` and `cni/`, and writes down which shared libraries they need. */
 export async function unpackPackages(packages: string[], directory: string, report: Report): Promise<void> {
     const needed = await extract(packages, join(directory, "tree"), report);
     // Links are left behind: /usr/bin/runc leads to /usr/sbin/runc.
-    const sort =
-        "mkdir bin; find tree/usr/bin tree/usr/sbin -type f -exec mv -t bin {} +; mv tree/usr/lib/cni .; rm -r tree";
-    await execute("sh", ["-ec", sort], { cwd: directory });
+    const binaries = "mkdir bin; find tree/usr/bin tree/usr/sbin -type f -exec mv -t bin {} +";
+    await execute("sh", ["-ec", `${binaries}; mv tree/usr/lib/cni .; rm -r tree`], { cwd: directory });
     const libraries = needed.filter(([name = ""]) => isLibrary(name));
     await writeFile(join(directory, "libraries.json"), JSON.stringify(libraries));
 }

@@ -174,16 +174,14 @@ export function enterCgroup(id: string, name: string): void {
  * and its files in /run. Its data in `home` stays. Does nothing where nothing is left; what lacks the id is not touched.
  */
 export async function cleanUp(id: string, home: string): Promise<void> {
-    const runDirectory = `/run/aks-acr/${id}`;
-    const sockets = await shimSockets(runDirectory);
-    await removeCgroup(cgroupOf(id), 3000);
-    await unmountBelow(home, runDirectory);
-    for (const device of readdirSync("/sys/class/net").filter((name) => name.startsWith(`aa${id}`))) {
-        // A device can go by itself in the meantime, with its network namespace.
-        await run("ip", "link", "delete", device).catch(() => undefined);
-    }
-    for (const socket of sockets) rmSync(socket, { force: true });
-    rmSync(runDirectory, { recursive: true, force: true });
+    await clear(`/run/aks-acr/${id}`, async () => {
+        await removeCgroup(cgroupOf(id), 3000);
+        await unmountBelow(home);
+        for (const device of readdirSync("/sys/class/net").filter((name) => name.startsWith(`aa${id}`))) {
+            // A device can go by itself in the meantime, with its network namespace.
+            await run("ip", "link", "delete", device).catch(() => undefined);
+        }
+    });
     if (existsSync("/run/aks-acr") && readdirSync("/run/aks-acr").length === 0) rmdirSync("/run/aks-acr");
 }
 
@@ -199,13 +197,17 @@ export async function unmountBelow(...directories: string[]): Promise<void> {
 }
 
 /**
- * The sockets of the containerd shims that run from this directory. Their place is fixed in containerd, and nobody but
- * their maker removes them: read this before the shims are killed, then delete the files.
+ * Removes a directory in /run and all mounts below, once `end` has ended what runs from it. Also removes the sockets of
+ * the containerd shims among that: their place is fixed in containerd, and nobody but their maker, who is killed, would.
  */
-export async function shimSockets(runDirectory: string): Promise<string[]> {
+export async function clear(runDirectory: string, end: () => Promise<void>): Promise<void> {
     const addresses = "-xdev -path */io.containerd.runtime.v2.task/*/address -exec cat {} ;".split(" ");
     const { stdout } = await run("find", runDirectory, ...addresses).catch(() => ({ stdout: "" }));
-    return stdout.match(/\/run\/containerd\/s\/[0-9a-f]{64}/g) ?? [];
+    await end();
+    for (const socket of stdout.match(/\/run\/containerd\/s\/[0-9a-f]{64}/g) ?? [])
+        rmSync(socket, { force: true });
+    await unmountBelow(runDirectory);
+    rmSync(runDirectory, { recursive: true, force: true });
 }
 
 const searchPath = () => `${process.env.PATH ?? "/usr/bin:/bin"}:/usr/sbin:/sbin`;

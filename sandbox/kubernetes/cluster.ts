@@ -5,7 +5,7 @@ import { createConnection } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { certificateIn, writePrivate } from "../certificates";
-import { type Processes, type ProcessSpec, shimSockets, unmountBelow } from "../processes";
+import { clear, type Processes, type ProcessSpec } from "../processes";
 import type { Tools } from "../tools";
 import { connect, isReady, type KubernetesClient, type KubernetesObject } from "./client";
 import {
@@ -77,15 +77,12 @@ const overlayFileSystem = 0x794c7630;
 export async function startCluster(spec: ClusterSpec, processes: Processes): Promise<Cluster> {
     const { name, directory, runDirectory } = spec;
     for (const place of [directory, runDirectory]) mkdirSync(place, { recursive: true, mode: 0o700 });
-    const stop = async () => {
-        const sockets = await shimSockets(runDirectory);
-        await Promise.all(programs.map((program) => processes.stop(`${name}-${program}`, 1000)));
-        await processes.removeCgroup(`pods/${name}`);
-        for (const socket of sockets) rmSync(socket, { force: true });
-        await disconnect({ id: processes.id, directory });
-        await unmountBelow(runDirectory);
-        rmSync(runDirectory, { recursive: true, force: true });
-    };
+    const stop = () =>
+        clear(runDirectory, async () => {
+            await Promise.all(programs.map((program) => processes.stop(`${name}-${program}`, 1000)));
+            await processes.removeCgroup(`pods/${name}`);
+            await disconnect({ id: processes.id, directory });
+        });
     const destroy = async () => {
         await stop();
         rmSync(directory, { recursive: true, force: true });
