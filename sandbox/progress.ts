@@ -45,23 +45,20 @@ export class Progress {
         this.running.add(step);
         this.timer ??= setInterval(() => this.show(), this.live ? 200 : 20_000);
         this.show(this.live ? "" : `${label}\n`);
-        const end = (how: string) => {
+        let how = "failed after";
+        try {
+            const result = await work((detail) => {
+                step.detail = stripVTControlCharacters(detail).trim();
+            });
+            how = "done in";
+            return result;
+        } finally {
             this.running.delete(step);
             if (this.running.size === 0) {
                 clearInterval(this.timer);
                 this.timer = undefined;
             }
             this.show(`${label}: ${how} ${duration(Date.now() - step.since)}\n`);
-        };
-        try {
-            const result = await work((detail) => {
-                step.detail = stripVTControlCharacters(detail).trim();
-            });
-            end("done in");
-            return result;
-        } catch (error) {
-            end("failed after");
-            throw error;
         }
     }
 

@@ -46,9 +46,9 @@ const commandPackages = {
     ip: "iproute2",
     nsenter: "util-linux",
 };
-const kubernetesCommands = "kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy".split(
-    " ",
-);
+/** Programs of a node and its control plane that are Kubernetes' own. */
+export const kubernetesCommands =
+    "kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy".split(" ");
 /** The first Go that fetches by itself the newer one that a go.mod asks for ("Go Toolchains"). */
 const oldestGo = "1.21";
 /** Bytes that both compilations took in their caches, and their results. */
@@ -147,8 +147,9 @@ export interface Job {
 }
 
 /** The plan for a directory of the cache. */
-function plan<T>(name: string, result: T, title: string, make: Make, compiles = false): Plan<T> {
-    if (existsSync(join(cacheDirectory(), name))) return { result };
+function plan(name: string, title: string, make: Make, compiles = false): Plan<string> {
+    const result = join(cacheDirectory(), name);
+    if (existsSync(result)) return { result };
     return { result, job: { title, compiles, work: (report) => cached(name, report, make) } };
 }
 
@@ -201,9 +202,8 @@ export async function planEngine(): Promise<Plan<Engine>> {
     const found = await findEngine();
     if (found && atLeast(found.version, source)) return { result: found };
     const planned = (version: string, how: "downloaded" | "compiled", title: string, make: Make) => {
-        const name = `pulumi-${version}-${how}`;
-        const result: Engine = { path: join(cacheDirectory(), name, "pulumi"), version, source: how };
-        return plan(name, result, title, make, how === "compiled");
+        const made = plan(`pulumi-${version}-${how}`, title, make, how === "compiled");
+        return { ...made, result: { path: join(made.result, "pulumi"), version, source: how } };
     };
     const release = packageVersion("pulumi");
     const releases = "https://get.pulumi.com/releases/sdk";
@@ -237,7 +237,7 @@ export async function planPlugin(name: PluginName): Promise<Plan<string | undefi
     if (executable(join(users, `pulumi-resource-${name}`)) && !existsSync(`${users}.partial`))
         return { result: users };
     const url = `https://get.pulumi.com/releases/plugins/pulumi-${entry}-linux-${architecture}.tar.gz`;
-    const own = plan(entry, join(cacheDirectory(), entry), `Pulumi plugin ${name}`, unpackArchive(url, 0));
+    const own = plan(entry, `Pulumi plugin ${name}`, unpackArchive(url, 0));
     return own.job && !(await reachable(url)) ? { result: undefined } : own;
 }
 
@@ -246,8 +246,7 @@ export async function planKubernetes(): Promise<Plan<string>> {
     const version = requiredVersion(goMod("kubernetes"), "k8s.io/kubernetes");
     const releases = `https://dl.k8s.io/v${version}/bin/linux/${architecture}`;
     const name = `kubernetes-${version}`;
-    const result = join(cacheDirectory(), name);
-    const downloaded = plan(name, result, `Kubernetes ${version}`, async (directory, report) => {
+    const downloaded = plan(name, `Kubernetes ${version}`, async (directory, report) => {
         for (const command of kubernetesCommands) {
             const [url, file] = [`${releases}/${command}`, join(directory, command)];
             await download(url, file, (detail) => report(`${command}: ${detail}`), `${url}.sha256`);
@@ -260,7 +259,7 @@ export async function planKubernetes(): Promise<Plan<string>> {
     const variables = values.map((value) => `k8s.io/component-base/version.${value}`);
     const commands = kubernetesCommands.map((command) => `k8s.io/kubernetes/cmd/${command}`);
     const build = compile("kubernetes", commands, variables);
-    return plan(name, result, `Kubernetes ${version} from source, about 6 min`, build, true);
+    return plan(name, `Kubernetes ${version} from source, about 6 min`, build, true);
 }
 
 /** Debian packages to unpack; their directory is called after the distribution and the list. */
@@ -268,7 +267,7 @@ function planPackages(packages: string[]): Plan<string> {
     const list = createHash("sha256").update(packages.join(" ")).digest("hex").slice(0, 8);
     const name = `${distribution()}-${list}`;
     const make: Make = (directory, report) => unpackPackages(packages, directory, report);
-    return plan(name, join(cacheDirectory(), name), `${packages.length} Debian packages`, make);
+    return plan(name, `${packages.length} Debian packages`, make);
 }
 
 /**
@@ -303,7 +302,7 @@ export async function installTools({ docker, screen }: { docker: boolean; screen
 /** The directory of an nginx image, `config.json` and `layer.tar`; made of Debian's packages the first time. */
 export async function nginxImage(screen?: Screen): Promise<string> {
     const name = `nginx-${distribution()}-${recipe}`;
-    const { result, job } = plan(name, join(cacheDirectory(), name), "nginx image", makeNginxImage);
+    const { result, job } = plan(name, "nginx image", makeNginxImage);
     await work(job ? [job] : [], screen);
     return result;
 }

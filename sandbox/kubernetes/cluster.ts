@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { certificateIn, writePrivate } from "../certificates";
 import { clear, type Processes, type ProcessSpec } from "../processes";
-import type { Tools } from "../tools";
+import { kubernetesCommands, type Tools } from "../tools";
 import { connect, isReady, type KubernetesClient, type KubernetesObject } from "./client";
 import {
     clients,
@@ -102,15 +102,7 @@ export async function startCluster(spec: ClusterSpec, processes: Processes): Pro
     }
 }
 
-const programs: Program[] = [
-    "kubelet",
-    "kube-proxy",
-    "kube-scheduler",
-    "kube-controller-manager",
-    "kube-apiserver",
-    "containerd",
-    "etcd",
-];
+const programs = [...kubernetesCommands, "containerd", "etcd"];
 
 /** Makes what is missing or about to end, and a kubeconfig for each client; resolves to the administrator's. */
 async function makeCertificates(spec: ClusterSpec, addresses: Addresses): Promise<string> {

@@ -103,7 +103,7 @@ async function make({ id, directory, runDirectory, ports }: NamespacesSpec): Pro
             `A route of this machine covers the cluster's addresses ${network}; remove it (see \`ip route\`).`,
         );
     }
-    writeFileSync(file, JSON.stringify({ block, ...addresses }), { mode: 0o600 });
+    writeFileSync(file, JSON.stringify({ block }), { mode: 0o600 });
     const namespaces = {
         network: join(runDirectory, "namespaces", "network"),
         mounts: join(runDirectory, "namespaces", "mounts"),
