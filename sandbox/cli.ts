@@ -117,7 +117,12 @@ async function promote(args: string[]): Promise<number> {
     for (const stack of stacks) {
         console.log(`\n${stack}:`);
         const code = await pulumi(["up", "--yes", "--skip-preview", "--stack", stack, ...args], environment);
-        if (code !== 0) return code;
+        if (code !== 0) {
+            console.error(
+                `${stack} was not updated, and nothing behind it; what is above says why. Mend that, and promote again.`,
+            );
+            return code;
+        }
     }
     console.log("\nAfter:");
     await showStacks(environment, stacks);

@@ -22,7 +22,7 @@ import type { Tools } from "./tools";
 export const defaultStack = "dev";
 
 /** Where an outside program's environment must not reach into the sandbox's: the user's logins and settings of these tools. */
-const foreign = /^(PULUMI_|ARM_|AZURE_|KUBECONFIG$|DOCKER_|NODE_OPTIONS$)/;
+const foreign = /^(PULUMI_(?!K8S_)|ARM_|AZURE_|KUBECONFIG$|DOCKER_|NODE_OPTIONS$)/;
 
 /**
  * Lays out what `pulumi` needs to run the program in the sandbox: the engine with its language host, kubelogin and

@@ -1,7 +1,8 @@
+import { isDeepStrictEqual } from "node:util";
 import type { State, Step } from "./previewChanges";
 
-/** A cluster's inline pools, as its inputs have them. */
-type Pools = { name?: string }[];
+/** One of a cluster's inline pools, as its inputs have them. */
+type Pool = { name?: string };
 
 /**
  * A cluster's step as if it had been refreshed without the pools that are resources of their own. A refresh reads all pools into
@@ -18,15 +19,18 @@ export function withoutOwnPools(step: Step, steps: Step[]): Step | undefined {
         steps.flatMap((each) => (each.op === "delete" ? [] : (poolName(each.newState) ?? []))),
     );
     const listed = after.map(({ name }) => name);
+    const refreshed = steps.find(({ op, urn }) => op === "refresh" && urn === step.urn);
+    const known = refreshed && [...(inlinePools(refreshed.oldState) ?? []), ...after];
     const kept = before.filter(({ name = "" }) => !own.has(name) || listed.includes(name));
     if (kept.length === before.length) return step;
     // AKS has an order of its own.
     kept.sort((a, b) => listed.indexOf(a.name) - listed.indexOf(b.name));
+    const said = known ? kept.map((pool) => onlyKnown(pool, known)) : kept;
     const elsewhere = Object.entries(step.detailedDiff ?? {}).filter(
         ([path]) => !/^agentPoolProfiles\b/.test(path),
     );
-    if (elsewhere.length === 0 && JSON.stringify(kept) === JSON.stringify(after)) return undefined;
-    const inputs = { ...(step.oldState?.inputs as object), agentPoolProfiles: kept };
+    if (elsewhere.length === 0 && isDeepStrictEqual(said, after)) return undefined;
+    const inputs = { ...(step.oldState?.inputs as object), agentPoolProfiles: said };
     const detailedDiff = Object.fromEntries([
         ...elsewhere,
         ["agentPoolProfiles", { kind: "update", inputDiff: true }],
@@ -34,7 +38,13 @@ export function withoutOwnPools(step: Step, steps: Step[]): Step | undefined {
     return { ...step, oldState: { ...step.oldState, inputs }, detailedDiff };
 }
 
-function inlinePools(state: State | undefined): Pools | undefined {
+/** A pool without what only AKS says about it: what neither the inputs before the refresh nor those to come name. */
+function onlyKnown(pool: Pool, known: Pool[]): Pool {
+    const names = known.filter(({ name }) => name === pool.name).flatMap((each) => Object.keys(each));
+    return Object.fromEntries(Object.entries(pool).filter(([key]) => names.includes(key)));
+}
+
+function inlinePools(state: State | undefined): Pool[] | undefined {
     const { agentPoolProfiles } = (state?.inputs ?? {}) as { agentPoolProfiles?: unknown };
     return Array.isArray(agentPoolProfiles) ? agentPoolProfiles : undefined;
 }

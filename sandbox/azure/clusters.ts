@@ -254,9 +254,11 @@ function clusterView(azure: Azure, { id, body, computed, provisioningState }: Re
         oidcIssuerProfile: oidcIssuerProfile?.enabled
             ? { ...oidcIssuerProfile, issuerURL }
             : { enabled: false },
+        // In the order of AKS's own examples ("Create node pools for a cluster"), whatever order they were made in.
         agentPoolProfiles: azure
             .resources(agentPools.type, id)
-            .map((pool) => ({ name: pool.name, ...poolView(azure, pool) })),
+            .map((pool) => ({ name: pool.name, ...poolView(azure, pool) }))
+            .sort((a, b) => (a.name < b.name ? -1 : 1)),
         provisioningState,
     };
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";
-import { managedClusters } from "./clusters";
+import { agentPools, managedClusters } from "./clusters";
 import { resourceGroups } from "./identities";
 import { type Azure, type Principal, type Properties, type Resource, type Shown, same } from "./model";
 import { registries } from "./registries";
@@ -213,6 +213,16 @@ const commands: Record<string, Command> = {
         takes: `${where} [--yes]`,
         run: (azure, options) => remove(azure, idIn(azure, managedClusters.type, options)),
     },
+    // As somebody does by hand, or the autoscaler by itself.
+    "aks nodepool scale": {
+        takes: `--cluster-name <name> ${where} --node-count <number>`,
+        async run(azure, { "cluster-name": cluster, name, ...options }) {
+            const id = `${idIn(azure, managedClusters.type, { ...options, name: cluster })}/agentPools/${name}`;
+            const pool = azure.resources(agentPools.type).find((each) => same(each.id, id));
+            if (!pool) throw new Error(`There is no node pool ${name} in a cluster ${cluster} there.`);
+            return await azure.put(id, { ...pool.body, count: nodesIn(options) }, azure.owner);
+        },
+    },
     "config set": {
         takes: "propagation=<seconds> | latency=<factor of Azure's own>",
         run(azure, _, settings) {
@@ -292,13 +302,17 @@ function modeIn({ "role-assignment-mode": mode }: Properties): Properties {
     throw new Error(`--role-assignment-mode is ${mode}; use rbac or rbac-abac.`);
 }
 
+function nodesIn({ "node-count": nodes = 3 }: Properties): number {
+    if (!/^\d+$/.test(nodes)) throw new Error(`--node-count is ${nodes}; use a number.`);
+    return Number(nodes);
+}
+
 /** A cluster's body with the Azure CLI's defaults. */
 function clusterIn(azure: Azure, id: string, options: Properties): Properties {
     const [, , subscription = "", , group = ""] = id.split("/");
-    const { "node-count": nodes = 3, "node-vm-size": vmSize = "Standard_D4s_v5" } = options;
+    const { "node-vm-size": vmSize = "Standard_D4s_v5" } = options;
     const { location = locationOf(azure, id), "service-principal": clientId } = options;
-    const count = Number(nodes);
-    if (!Number.isInteger(count)) throw new Error(`--node-count is ${nodes}; use a number.`);
+    const count = nodesIn(options);
     return {
         location,
         dnsPrefix: `${options.name.slice(0, 10)}-${group.slice(0, 16)}-${subscription.slice(0, 6)}`,

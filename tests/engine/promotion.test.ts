@@ -115,6 +115,26 @@ describe("three stacks", () => {
         await succeed("run", "destroy", "--yes", "--skip-preview", "--stack", "sharing");
     });
 
+    it("show no drift where the autoscaler adds nodes, and leave them to it", async () => {
+        const { clusterName, resourceGroupName } = await outputsOf("prod");
+        const where = ["--resource-group", resourceGroupName];
+        const drift = async () => {
+            const { output } = await sandbox("run", "preview", "--json", "--refresh", "--stack", "prod");
+            return previewReport(output).markdown;
+        };
+        expect(await drift()).toBe("No changes.\n");
+        const pool = ["--cluster-name", clusterName, "--name", "apps"];
+        await azure("aks", "nodepool", "scale", ...pool, ...where, "--node-count", "5");
+        expect(await drift()).toBe("No changes.\n");
+        await succeed("run", "up", "--yes", "--skip-preview", "--refresh", "--stack", "prod");
+        const { agentPoolProfiles } = await azure("aks", "show", "--name", clusterName, ...where);
+        expect(agentPoolProfiles).toMatchObject([
+            { name: "apps", count: 5 },
+            { name: "system", count: 3 },
+        ]);
+        expect(await drift()).toBe("No changes.\n");
+    });
+
     it("refuse in the preview what was never deployed", async () => {
         await succeed("run", "stack", "init", "empty", "--no-select");
         await succeed("run", "stack", "init", "early", "--no-select");

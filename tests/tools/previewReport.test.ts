@@ -686,6 +686,21 @@ describe("a refreshed cluster whose user pools are resources of their own", () =
         ).toBe(updated("`tags.team` set to `web`"));
     });
 
+    it("leaves out what AKS says about a pool, and not what the stack said before", () => {
+        const refreshed: Step = {
+            op: "refresh",
+            urn: urn(cluster, "cluster"),
+            oldState: { custom: true, inputs: { agentPoolProfiles: [pool("system", { maxPods: 50 })] } },
+        };
+        const read = [pool("apps"), pool("system", { maxPods: 50, kubeletDiskType: "OS" })];
+        expect(reported(read, [pool("system", { maxPods: 50 })], [agentPool, refreshed])).toBe(
+            "No changes.\n",
+        );
+        expect(reported(read, [pool("system")], [agentPool, refreshed])).toBe(
+            updated("`agentPoolProfiles[0].maxPods` removed, was `50`"),
+        );
+    });
+
     it("shows a pool that is no resource, and one whose resource is deleted", () => {
         const change = updated(
             '`agentPoolProfiles[1]` removed, was `{"name":"apps","vmSize":"Standard_D4s_v5"}`',

@@ -317,6 +317,18 @@ describe("a cluster", () => {
         expect(await run("aks start -n web -g team")).toMatchObject({ powerState: { code: "Running" } });
     });
 
+    test("is scaled as by hand or by its autoscaler: one pool, its other properties as they were", async () => {
+        const { run, type } = await atTheCommandLine();
+        await run("aks create -n web -g team --node-count 2");
+        const line = "aks nodepool scale --cluster-name web -g team --name";
+        expect(await run(`${line} nodepool1 --node-count 5`)).toMatchObject({ count: 5, mode: "System" });
+        const { agentPoolProfiles } = await run("aks show -n web -g team");
+        expect(agentPoolProfiles).toMatchObject([{ name: "nodepool1", count: 5 }]);
+        expect((await refusalOf(type(`${line} other --node-count 5`))).message).toBe(
+            "There is no node pool other in a cluster web there.",
+        );
+    });
+
     test("of a number of nodes that is none is refused", async () => {
         const { type } = await atTheCommandLine();
         expect((await refusalOf(type("aks create -n web -g team --node-count few"))).message).toBe(
