@@ -108,8 +108,8 @@ export function explanationOf(error: string): string | undefined {
     if (type) {
         const key = type === "registries" ? "registry" : "cluster";
         return (
-            `${present} is there already. If an update of this stack was killed while it made that, docs/state.md says how to go on; ` +
-            `else set aks-acr:${key}.id to that id to use it as it is, or choose another ${key}.create.name.`
+            `${present} is there already. Set aks-acr:${key}.id to that id to use it as it is, or choose another ${key}.create.name; ` +
+            "if an update of this stack was killed while it made that, docs/state.md says how to go on."
         );
     }
     const refused = /perform action '([^']+)' over scope '([^']+)'/.exec(error);

@@ -127,8 +127,8 @@ describe("the hook on role assignments", () => {
         ],
     ])("says how to use a %s that is there already", (_, id, key) => {
         expect(explanationOf(`cannot create already existing resource '${id}'`)).toBe(
-            `${id} is there already. If an update of this stack was killed while it made that, docs/state.md says how to go on; ` +
-                `else set aks-acr:${key}.id to that id to use it as it is, or choose another ${key}.create.name.`,
+            `${id} is there already. Set aks-acr:${key}.id to that id to use it as it is, or choose another ${key}.create.name; ` +
+                "if an update of this stack was killed while it made that, docs/state.md says how to go on.",
         );
     });
 

@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { Agent, request } from "undici";
 
 // The engine tests use the sandbox as a person does, through its commands, but one of their own beside the person's.
 
@@ -80,6 +81,18 @@ export function changes(output: string): string[] {
 /** What the sandbox's Azure answers, as JSON. */
 export async function azure(...args: string[]): Promise<any> {
     return JSON.parse(await succeed("azure", ...args));
+}
+
+/** The environment that `pulumi` has in a sandbox that is up. */
+export async function engineEnvironment(): Promise<NodeJS.ProcessEnv> {
+    process.env.AKS_ACR_SANDBOX = home;
+    const engine = require("../../sandbox/engine") as typeof import("../../sandbox/engine");
+    const { paths } = require("../../sandbox/home") as typeof import("../../sandbox/home");
+    const dispatcher = new Agent({ connect: { socketPath: paths.control } });
+    const { body } = await request("http://sandbox/status", { method: "POST", body: "{}", dispatcher });
+    const { dockerSocket } = (await body.json()) as { dockerSocket?: string };
+    await dispatcher.close();
+    return engine.engineEnvironment(inHome("certificates", "authority.crt"), dockerSocket);
 }
 
 /** Puts a build context of the test's own in place of the checkout's app/, and gives its page's file. */

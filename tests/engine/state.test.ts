@@ -1,13 +1,12 @@
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dump } from "js-yaml";
-import { Agent, request } from "undici";
 import { type StateContainer, startAzurite } from "./azurite";
 import {
     azure,
     changes,
+    engineEnvironment,
     eventually,
-    home,
     inHome,
     type Outcome,
     type Outputs,
@@ -117,14 +116,7 @@ beforeAll(async () => {
     // A twenty-fifth of Azure's own durations: 12 s for the cluster.
     await succeed("azure", "config", "set", "latency=0.04");
     [container, before] = await Promise.all([startAzurite(), inAzure()]);
-    process.env.AKS_ACR_SANDBOX = home;
-    const { engineEnvironment } = require("../../sandbox/engine") as typeof import("../../sandbox/engine");
-    const { paths } = require("../../sandbox/home") as typeof import("../../sandbox/home");
-    const dispatcher = new Agent({ connect: { socketPath: paths.control } });
-    const { body } = await request("http://sandbox/status", { method: "POST", body: "{}", dispatcher });
-    const { dockerSocket } = (await body.json()) as { dockerSocket?: string };
-    await dispatcher.close();
-    const own = engineEnvironment(inHome("certificates", "authority.crt"), dockerSocket);
+    const own = await engineEnvironment();
     environment = { ...own, ...container.environment };
     await pulumi(["stack", "init", stack, "--secrets-provider", "passphrase"]);
     const config = { "azure-native:location": "westeurope", "aks-acr:image": { import: "nginx:1.29" } };

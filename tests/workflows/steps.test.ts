@@ -16,8 +16,8 @@ import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { changedStacks, checkout, scripts } from "./workflows";
 
-// The scripts of the workflows as they are written, away from GitHub. What is not here takes GitHub, Azure or npm's
-// registry: the actions, and `npm ci`.
+// The scripts of the workflows as they are written, away from GitHub; tests/engine/workflows.test.ts runs those that work on a
+// stack on the real engine too. What is not here takes GitHub, Azure or npm's registry: the actions, and `npm ci`.
 
 let directory: string;
 const at = (...names: string[]) => join(directory, ...names);
