@@ -26,9 +26,9 @@ export interface BuildContext {
  *
  * @throws Error where the Dockerfile is not in the context.
  */
-export function contextOf(directory: string, build: { context: string; dockerfile: string }): BuildContext {
+export function contextOf(directory: string, build: { context: string; dockerfile?: string }): BuildContext {
     const root = resolve(directory, build.context);
-    const path = resolve(directory, build.dockerfile);
+    const path = build.dockerfile ? resolve(directory, build.dockerfile) : join(root, "Dockerfile");
     const dockerfile = relative(root, path);
     if (dockerfile.startsWith(".."))
         throw new Error(

@@ -81,6 +81,10 @@ describe("the digest of a build context", () => {
 });
 
 describe("the Dockerfile", () => {
+    it("is the context's where none is named", () => {
+        expect(contextOf(directory, { context: "app" }).dockerfile).toBe("Dockerfile");
+    });
+
     it("has to be in the context", () => {
         write({ Dockerfile: "FROM nginx" });
         expect(() => contextOf(directory, { context: "app", dockerfile: "Dockerfile" })).toThrow(
