@@ -61,9 +61,9 @@ export interface PoolProfile {
     nodeTaints?: string[] | undefined;
 }
 
-/** Architectures of the Linux nodes that take pods other than AKS's own; each once, the first pool's first. */
+/** Architectures of the Linux nodes that take pods other than AKS's own; each once, amd64 first, which most images are there for. */
 export function architecturesOf(pools: PoolProfile[]): Architecture[] {
     const linux = pools.filter(({ osType }) => osType !== "Windows");
     const open = linux.filter(({ nodeTaints = [] }) => nodeTaints.length === 0);
-    return [...new Set(open.map(({ vmSize = defaultVmSize }) => architectureOf(vmSize)))];
+    return [...new Set(open.map(({ vmSize = defaultVmSize }) => architectureOf(vmSize)))].sort();
 }
