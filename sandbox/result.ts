@@ -6,7 +6,7 @@ import { paths } from "./home";
 import { connect, isReady, type KubernetesClient, type KubernetesObject } from "./kubernetes/client";
 
 /** The stack's outputs by name, secrets included. */
-export async function stackOutputs(
+async function stackOutputs(
     environment: NodeJS.ProcessEnv,
     stack = defaultStack,
 ): Promise<Record<string, string>> {

@@ -19,10 +19,10 @@ export function withoutOwnPools(step: Step, steps: Step[]): Step | undefined {
         steps.flatMap((each) => (each.op === "delete" ? [] : (poolName(each.newState) ?? []))),
     );
     const listed = after.map(({ name }) => name);
-    const refreshed = steps.find(({ op, urn }) => op === "refresh" && urn === step.urn);
-    const known = refreshed && [...(inlinePools(refreshed.oldState) ?? []), ...after];
     const kept = before.filter(({ name = "" }) => !own.has(name) || listed.includes(name));
     if (kept.length === before.length) return step;
+    const refreshed = steps.find(({ op, urn }) => op === "refresh" && urn === step.urn);
+    const known = refreshed && [...(inlinePools(refreshed.oldState) ?? []), ...after];
     // AKS has an order of its own.
     kept.sort((a, b) => listed.indexOf(a.name) - listed.indexOf(b.name));
     const said = known ? kept.map((pool) => onlyKnown(pool, known)) : kept;

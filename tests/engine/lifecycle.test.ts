@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Agent, request as send } from "undici";
 import { connect } from "../../sandbox/kubernetes/client";
@@ -16,6 +16,7 @@ import {
     outputs,
     ownPage,
     sandbox,
+    startOver,
     succeed,
     up,
 } from "./sandbox";
@@ -84,10 +85,7 @@ function id(): string {
     return createHash("sha256").update(inHome()).digest("hex").slice(0, 8);
 }
 
-beforeAll(async () => {
-    await sandbox("stop");
-    rmSync(inHome(), { recursive: true, force: true });
-});
+beforeAll(startOver);
 
 afterAll(async () => {
     await sandbox("stop");

@@ -1,7 +1,18 @@
 import { readdirSync, rmSync } from "node:fs";
 import { connect } from "../../sandbox/kubernetes/client";
 import { podsOf } from "../../sandbox/result";
-import { azure, changes, eventually, inHome, type Outputs, outputs, sandbox, succeed, up } from "./sandbox";
+import {
+    azure,
+    changes,
+    eventually,
+    inHome,
+    type Outputs,
+    outputs,
+    sandbox,
+    startOver,
+    succeed,
+    up,
+} from "./sandbox";
 
 // What happens to a stack after it is up, and how it is taken down: each test goes on where the one before it ended.
 jest.setTimeout(10 * 60_000);
@@ -48,8 +59,7 @@ async function versions(): Promise<string[]> {
 }
 
 beforeAll(async () => {
-    await sandbox("stop");
-    rmSync(inHome(), { recursive: true, force: true });
+    await startOver();
     await configure("cluster.create.kubernetesVersion", "1.35");
     await running();
 });

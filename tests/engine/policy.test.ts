@@ -1,6 +1,6 @@
-import { cpSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { inHome, type Outcome, sandbox, succeed, up } from "./sandbox";
+import { inHome, type Outcome, sandbox, startOver, succeed, up } from "./sandbox";
 
 // The policy pack on the real engine, as a person turns it on.
 jest.setTimeout(5 * 60_000);
@@ -20,10 +20,7 @@ function violations(output: string): string[] {
         .sort();
 }
 
-beforeAll(async () => {
-    await sandbox("stop");
-    rmSync(inHome(), { recursive: true, force: true });
-});
+beforeAll(startOver);
 
 afterAll(async () => {
     await sandbox("stop");

@@ -1,6 +1,6 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { previewReport } from "../../tools/previewReport";
-import { azure, edit, inHome, type Outputs, ownPage, sandbox, succeed } from "./sandbox";
+import { azure, edit, inHome, type Outputs, ownPage, sandbox, startOver, succeed } from "./sandbox";
 
 // Three stacks with the checkout's own settings, side by side, each with a cluster of its own.
 jest.setTimeout(20 * 60_000);
@@ -30,10 +30,7 @@ async function reportOn(stack: string, ...changes: string[][]) {
     return { ...report, decision: report.markdown.split("\n")[0] };
 }
 
-beforeAll(async () => {
-    await sandbox("stop");
-    rmSync(inHome(), { recursive: true, force: true });
-});
+beforeAll(startOver);
 
 afterAll(async () => {
     await sandbox("stop");

@@ -44,6 +44,12 @@ export async function succeed(...args: string[]): Promise<string> {
     return output;
 }
 
+/** Stops what an earlier run may have left, and begins with nothing. */
+export async function startOver(): Promise<void> {
+    await sandbox("stop");
+    rmSync(inHome(), { recursive: true, force: true });
+}
+
 /** `pulumi up` as a person types it, with the changes to make taken as they are. */
 export const up = (...more: string[]) => succeed("run", "up", "--yes", "--skip-preview", ...more);
 

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dump } from "js-yaml";
 import { type StateContainer, startAzurite } from "./azurite";
 import {
@@ -11,6 +11,7 @@ import {
     type Outcome,
     type Outputs,
     sandbox,
+    startOver,
     succeed,
 } from "./sandbox";
 
@@ -111,8 +112,7 @@ const cluster = async () => (await azure("aks", "list"))[0];
 let before: string[];
 
 beforeAll(async () => {
-    await sandbox("stop");
-    rmSync(inHome(), { recursive: true, force: true });
+    await startOver();
     // A twenty-fifth of Azure's own durations: 12 s for the cluster.
     await succeed("azure", "config", "set", "latency=0.04");
     [container, before] = await Promise.all([startAzurite(), inAzure()]);

@@ -2,7 +2,18 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dump, load } from "js-yaml";
 import { connect } from "../../sandbox/kubernetes/client";
 import { podsOf } from "../../sandbox/result";
-import { azure, changes, edit, eventually, inHome, type Outputs, ownPage, sandbox, succeed } from "./sandbox";
+import {
+    azure,
+    changes,
+    edit,
+    eventually,
+    inHome,
+    type Outputs,
+    ownPage,
+    sandbox,
+    startOver,
+    succeed,
+} from "./sandbox";
 
 const { advice } = require("../../requirements.cjs") as typeof import("../../requirements.cjs");
 
@@ -96,8 +107,7 @@ const adopted = { ...team, ...web, ...teamimages };
 const imported = { "aks-acr:image": { import: "nginx:1.29" } };
 
 beforeAll(async () => {
-    await sandbox("stop");
-    rmSync(inHome(), { recursive: true, force: true });
+    await startOver();
     await az("az group create --name team --location westeurope");
     await Promise.all([
         made("az acr create --name teamimages --resource-group team"),

@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
-import { scripts } from "../workflows/workflows";
+import { readFileSync } from "node:fs";
+import { bashArguments } from "../workflows/workflows";
 import {
     azure,
     edit,
@@ -9,6 +9,7 @@ import {
     type Outcome,
     ownPage,
     sandbox,
+    startOver,
     succeed,
     up,
 } from "./sandbox";
@@ -21,10 +22,9 @@ let environment: NodeJS.ProcessEnv;
 
 /** Runs a step as GitHub does with `shell: bash`. */
 function step(name: string, variables: NodeJS.ProcessEnv = {}): Promise<Omit<Outcome, "seconds">> {
-    const args = ["--noprofile", "--norc", "-eo", "pipefail", "-c", scripts[name] ?? `no step ${name}`];
     const options = { cwd: inHome("project"), env: { ...environment, STACK: "dev", ...variables } };
     return new Promise((done) => {
-        execFile("bash", args, { ...options, maxBuffer: 1e8 }, (error, stdout, stderr) => {
+        execFile("bash", bashArguments(name), { ...options, maxBuffer: 1e8 }, (error, stdout, stderr) => {
             const code = typeof error?.code === "number" ? error.code : error ? 1 : 0;
             done({ code, output: stdout + stderr });
         });
@@ -35,8 +35,7 @@ const file = (name: string) => readFileSync(inHome("project", name), "utf8");
 const decision = (report: string) => file(report).split("\n")[2];
 
 beforeAll(async () => {
-    await sandbox("stop");
-    rmSync(inHome(), { recursive: true, force: true });
+    await startOver();
     await succeed("run", "stack", "ls");
     environment = await engineEnvironment();
 });

@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
-import { changedStacks, checkout, scripts } from "./workflows";
+import { bashArguments, changedStacks, checkout } from "./workflows";
 
 // The scripts of the workflows as they are written, away from GitHub; tests/engine/workflows.test.ts runs those that work on a
 // stack on the real engine too. What is not here takes GitHub, Azure or npm's registry: the actions, and `npm ci`.
@@ -32,16 +32,17 @@ afterEach(() => rmSync(directory, { recursive: true }));
 
 /** Runs a step as GitHub does with `shell: bash`, with nothing of GitHub's around it. */
 function step(name: string, environment: Record<string, string> = {}) {
-    const script = scripts[name];
-    if (script === undefined) throw new Error(`there is no step ${name}`);
     const env = {
         PATH: [at("bin"), dirname(process.execPath), process.env.PATH].join(delimiter),
         HOME: directory,
         STACK: "dev",
         ...environment,
     };
-    const args = ["--noprofile", "--norc", "-eo", "pipefail", "-c", script];
-    const { status, stdout, stderr } = spawnSync("bash", args, { cwd: directory, env, encoding: "utf8" });
+    const { status, stdout, stderr } = spawnSync("bash", bashArguments(name), {
+        cwd: directory,
+        env,
+        encoding: "utf8",
+    });
     return { status, stdout, stderr };
 }
 

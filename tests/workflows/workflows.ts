@@ -78,3 +78,10 @@ export const scripts: Record<string, string> = Object.fromEntries(
         steps.flatMap(({ run, name, id }) => (run === undefined ? [] : [[`${job}.${name ?? id}`, run]])),
     ),
 );
+
+/** What bash is started with for a step, as GitHub does with `shell: bash`. @throws Error where there is no such step. */
+export function bashArguments(step: string): string[] {
+    const script = scripts[step];
+    if (script === undefined) throw new Error(`there is no step ${step}`);
+    return ["--noprofile", "--norc", "-eo", "pipefail", "-c", script];
+}
